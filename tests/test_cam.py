@@ -1,7 +1,7 @@
-"""The core against pytorch-grad-cam, on the architectures it promises, and the promise to leave a network as it was.
+"""The core against pytorch-grad-cam, and its promise to leave a network as it was.
 
-Weights are random; batch statistics are calibrated on random pictures, or the features of a deep network would die
-and every map would agree with every other.
+Weights are random; batch statistics are calibrated on random pictures, or the features of a deep network
+would die and every map would agree with every other.
 """
 import concurrent.futures
 import copy
@@ -17,9 +17,9 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
+from xray_explain import head as heads
 from xray_explain.cam import evidence_maps, explain, generate_gradcam
-from xray_explain.head import (Differentiated, PooledLinear, PooledNormLinear, _weight_bias, choose_head, find_head,
-                               twin)
+from xray_explain.head import Differentiated, PooledLinear, PooledNormLinear, choose_head, find_head
 
 torch.set_num_threads(1)
 
@@ -34,8 +34,9 @@ def calibrated(name, size=(96, 128), classes=3, **kwargs):
     "A network in eval mode with random weights, live batch statistics and a head whose weights matter"
     torch.manual_seed(0)
     net = timm.create_model(name, num_classes=classes, **kwargs)
-    nn.init.normal_(net.get_classifier().weight)
-    nn.init.normal_(net.get_classifier().bias)
+    head = net.get_classifier()
+    nn.init.normal_(head.weight, std=3 * head.in_features ** -0.5)  # logits of a usual size
+    nn.init.normal_(head.bias)
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for m in norms: m.momentum = None  # a plain average over the batches
     with torch.no_grad():
@@ -81,7 +82,7 @@ def test_agrees_with_pytorch_grad_cam_and_sums_to_the_logits(name, size, layer, 
     net, x = calibrated(name, size, **options), pictures(2, size)
     result = explain(net, x)
     assert (result.exact, result.kind) == (True, "additive") and type(find_head(net)) is PooledLinear
-    assert torch.allclose(result.evidence.sum((2, 3)) + net.get_classifier().bias, net(x), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(result.evidence.sum((2, 3)) + net.get_classifier().bias, net(x), rtol=0, atol=1e-4)
     assert torch.allclose(result.logits, net(x), atol=1e-5)
     assert_agree(net, layer, x, channels_last=name.startswith("swin"))
 
@@ -90,23 +91,25 @@ def test_convnext_gradient_kind_agrees_and_additive_kind_sums_to_the_logits():
     net, x = calibrated("convnext_atto"), pictures(2, (96, 128))
     assert_agree(net, "stages", x)
     additive, gradient = explain(net, x), explain(net, x, kind="gradient")
-    assert (additive.exact, gradient.exact) == (True, False) and (additive.kind, gradient.kind) == ("additive", "gradient")
+    assert (additive.exact, additive.kind) == (True, "additive")
+    assert (gradient.exact, gradient.kind) == (False, "gradient")
     head = find_head(net)
     assert type(head) is PooledNormLinear
-    assert torch.allclose(additive.evidence.sum((2, 3)) + head.bias(net), net(x), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(additive.evidence.sum((2, 3)) + head.bias(net), net(x), rtol=0, atol=1e-4)
     assert gradient.evidence.sum((2, 3)).abs().max() < 0.05 * additive.evidence.sum((2, 3)).abs().max()
-    maps = twin(net).head  # the additive map by automatic differentiation with the spread held, written out here
+    # the additive map by automatic differentiation with the spread held, written out here
+    norm, fc = net.head.norm, net.head.fc
     A = net.forward_features(x).detach().requires_grad_()
     p = A.mean((2, 3))
-    spread = (p.var(1, correction=0, keepdim=True) + maps.norm.eps).sqrt().detach()
-    y = maps.fc(maps.norm.weight * (p - p.mean(1, keepdim=True)) / spread + maps.norm.bias)
+    spread = (p.var(1, correction=0, keepdim=True) + norm.eps).sqrt().detach()
+    y = fc(norm.weight * (p - p.mean(1, keepdim=True)) / spread + norm.bias)
     for c in range(3):
         slope = torch.autograd.grad(y[:, c].sum(), A, retain_graph=True)[0]
         assert torch.allclose((slope * A).sum(1), additive.evidence[:, c], atol=1e-4)
 
 
-@pytest.mark.parametrize("name,kind", [("test_vit", "token"), ("test_vit", "avg"), ("mobilenetv3_small_050", None),
-                                       ("test_convnext2", None)])
+@pytest.mark.parametrize("name,kind", [("test_vit", "token"), ("test_vit", "avg"),
+                                       ("mobilenetv3_small_050", None), ("test_convnext2", None)])
 def test_every_other_head_agrees_with_the_gradient_of_the_whole_network(name, kind):
     "A brute-force Grad-CAM, through the whole network, at the layer that the result names"
     options = {"global_pool": kind} if kind else {}
@@ -121,10 +124,11 @@ def test_every_other_head_agrees_with_the_gradient_of_the_whole_network(name, ki
     A = seen[0] if seen else features
     for c in range(3):
         slope = torch.autograd.grad(logits[0, c], A, retain_graph=True)[0]
-        cells, slopes = (t[:, 1:].transpose(1, 2).unflatten(2, (6, 8)) if A.ndim == 3 else t for t in (A, slope))
+        cells, slopes = A, slope
+        if A.ndim == 3: cells, slopes = (t[:, 1:].transpose(1, 2).unflatten(2, (6, 8)) for t in (A, slope))
         expected = (slopes.mean((2, 3), keepdim=True) * cells).sum(1).detach()
         assert expected.std() > 1e-6
-        assert torch.allclose(result.evidence[:, c], expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()) + 1e-7)
+        assert (result.evidence[:, c] - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 def test_averaged_tokens_behind_a_norm_are_additive():
@@ -135,7 +139,8 @@ def test_averaged_tokens_behind_a_norm_are_additive():
 
 
 @pytest.mark.parametrize("name,size", [("resnet18", (128, 192)), ("test_convnext", (128, 192)),
-                                       ("test_vit", (128, 192)), ("swin_tiny_patch4_window7_224", (224, 224))])
+                                       ("test_vit", (128, 192)),
+                                       ("swin_tiny_patch4_window7_224", (224, 224))])
 def test_a_change_in_one_corner_moves_the_map_there(name, size):
     "Orientation against the picture itself, which no head can vouch for"
     net, x = calibrated(name, size), pictures(1, size)
@@ -197,14 +202,15 @@ def test_maximum_pooling_is_not_taken_for_mean_pooling():
     assert_agree(net, "layer4", pictures(2, (96, 128)))
 
 
+def hooks(module):
+    return len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+
+
 def state(net):
-    return ([m.training for m in net.modules()], [p.requires_grad for p in net.parameters()],
-            [p.grad is None for p in net.parameters()],
-            [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in net.modules()],
-            [t.clone() for t in net.state_dict().values()], torch.get_rng_state().clone())
-
-
-def same(a, b): return all(torch.equal(x, y) if torch.is_tensor(x) else x == y for p, q in zip(a, b) for x, y in zip(p, q))
+    "All that a forward or backward pass could change"
+    return ([(m.training, hooks(m)) for m in net.modules()],
+            [(p.requires_grad, p.grad is None) for p in net.parameters()],
+            [t.tolist() for t in net.state_dict().values()], torch.get_rng_state().tolist())
 
 
 WAYS = [{}, {"kind": "gradient"}, {"method": "gradcam++"}, {"method": "eigencam"}, {"layer": "blocks.3"},
@@ -222,9 +228,10 @@ def test_the_network_is_left_as_it_was(how, mode):
     before = state(net)
     first, second = explain(net, x, **how), explain(net, x, **how)
     generate_gradcam(net, x, 1)
-    assert same(state(net), before)
+    assert state(net) == before
     assert torch.equal(first.evidence, second.evidence)
-    assert torch.allclose(first.evidence, explain(copy.deepcopy(net).eval(), x, **how).evidence, atol=1e-6)
+    in_eval = explain(copy.deepcopy(net).eval(), x, **how)
+    assert torch.allclose(first.evidence, in_eval.evidence, atol=1e-6)
 
 
 def test_frozen_under_no_grad_and_inference_mode():
@@ -242,13 +249,13 @@ def test_frozen_under_no_grad_and_inference_mode():
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_threads_get_what_one_gets(mode):
     net, x = calibrated("test_efficientnet").train(mode == "train"), pictures(6, (64, 96))
-    ask = lambda i: [explain(net, x[i % 6:i % 6 + 1], **how).evidence for how in ({}, {"kind": "gradient"}, {"layer": "bn2"})]
-    alone = [ask(i) for i in range(6)]
-    fresh = net
-    net = copy.deepcopy(fresh)  # not proved yet: the threads race for the proof as well
-    with concurrent.futures.ThreadPoolExecutor(6) as pool: together = list(pool.map(ask, range(18)))
-    for i, maps in enumerate(together):
-        for a, b in zip(maps, alone[i % 6]): assert torch.allclose(a, b, atol=1e-6)
+    ways = {}, {"kind": "gradient"}, {"layer": "bn2"}
+    ask = lambda net, i: torch.stack([explain(net, x[i:i + 1], **how).evidence for how in ways])
+    alone = [ask(net, i) for i in range(6)]
+    other = copy.deepcopy(net)  # not proved yet: the threads race for the proof as well
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda i: ask(other, i % 6), range(18)))
+    for i, maps in enumerate(together): assert torch.allclose(maps, alone[i % 6], atol=1e-6)
 
 
 def test_batch_and_single_agree():
@@ -256,17 +263,18 @@ def test_batch_and_single_agree():
     for how in ({}, {"layer": "blocks.5"}):
         batch = explain(net, x, **how).evidence
         single = torch.cat([explain(net, x[i:i + 1], **how).evidence for i in range(4)])
-        assert torch.allclose(batch, single, atol=1e-4) and batch.std() > 0.01
+        assert (batch - single).abs().max() < 1e-4 * batch.abs().max()
 
 
 def test_a_shift_of_all_head_rows_changes_raw_maps_only():
     for name in ("resnet18", "convnext_atto"):
         net, x = calibrated(name), pictures(2, (96, 128))
         shifted = copy.deepcopy(net)
-        with torch.no_grad(): shifted.get_classifier().weight += torch.randn(shifted.get_classifier().weight.shape[1])
+        head = shifted.get_classifier()
+        with torch.no_grad(): head.weight += torch.randn(head.in_features)
         a, b = explain(net, x), explain(shifted, x)
         assert torch.allclose(a.probs, b.probs, atol=1e-4)
-        assert torch.allclose(a.centred, b.centred, atol=1e-4 * float(a.centred.abs().max()) + 1e-5)
+        assert torch.allclose(a.centred, b.centred, atol=1e-4)
         assert (a.evidence - b.evidence).abs().max() > 0.1 * a.evidence.abs().max()
 
 
@@ -276,7 +284,8 @@ def test_a_single_logit_is_two_classes(how):
     result = explain(net, x, **how)
     assert result.evidence.shape[1] == 2 and torch.equal(result.evidence[:, 0], -result.evidence[:, 1])
     assert torch.allclose(result.probs[:, 1], net(x).sigmoid()[:, 0], atol=1e-5)
-    assert torch.allclose(result.evidence[:, 1].sum((1, 2)) + net.classifier.bias / 2, result.logits[:, 1], atol=1e-4)
+    sums = result.evidence.sum((2, 3))[:, 1] + net.classifier.bias / 2
+    assert torch.allclose(sums, result.logits[:, 1], atol=1e-4)
 
 
 def test_half_precision_gives_float32_maps_close_to_those_of_float32():
@@ -287,7 +296,8 @@ def test_half_precision_gives_float32_maps_close_to_those_of_float32():
     assert (half.evidence - full).abs().max() < 0.1 * full.abs().max()
     with torch.autocast("cpu", torch.bfloat16): mixed = explain(net, x)
     assert mixed.evidence.dtype == torch.float32
-    assert torch.allclose(mixed.evidence.sum((2, 3)) + net.classifier.bias, mixed.logits, rtol=0.02, atol=0.05)
+    sums = mixed.evidence.sum((2, 3)) + net.classifier.bias
+    assert torch.allclose(sums, mixed.logits, rtol=0.02, atol=0.05)
     assert explain(copy.deepcopy(net).bfloat16(), x, layer="blocks.2").evidence.dtype == torch.float32
 
 
@@ -304,28 +314,29 @@ def test_tuple_outputs():
 
     net, x = calibrated("test_efficientnet"), pictures(1, (96, 128))
     expected = explain(net, x)
-    assert torch.allclose(explain(WithAuxiliary(net), x, layer="net.bn2").evidence, expected.evidence, atol=1e-5)
+    wrapped = explain(WithAuxiliary(net), x, layer="net.bn2")
+    assert torch.allclose(wrapped.evidence, expected.evidence, atol=1e-5)
     other = copy.deepcopy(net)
     other.__class__ = HeadWithAuxiliary
     assert torch.equal(explain(other, x).evidence, expected.evidence) and explain(other, x).exact
 
 
 def test_proof_is_kept_per_network_and_forgotten_with_it():
-    from xray_explain import head
     net = timm.create_model("test_efficientnet", num_classes=3)
     assert find_head(net) is find_head(net)
-    alive, known = weakref.ref(net), len(head._PROVED)
+    gc.collect()
+    alive, known = weakref.ref(net), len(heads._PROVED)
     del net
     gc.collect()
-    assert alive() is None and len(head._PROVED) == known - 1
+    assert alive() is None and len(heads._PROVED) == known - 1
 
 
 def test_evidence_maps_in_training_reach_features_and_head():
-    net, x = timm.create_model("test_efficientnet", num_classes=3, drop_rate=0.5).train(), pictures(4, (96, 128))
+    net = timm.create_model("test_efficientnet", num_classes=3, drop_rate=0.5).train()
+    x = pictures(4, (96, 128))
     A = net.forward_features(x)
     E = evidence_maps(net, A)
-    weight, bias = _weight_bias(net)
-    assert net.training and torch.allclose(E.sum((2, 3)) + bias, A.mean((2, 3)) @ weight.T + bias, atol=1e-4)
+    assert net.training and torch.allclose(E.sum((2, 3)), A.mean((2, 3)) @ net.classifier.weight.T, atol=1e-4)
     E.square().sum().backward()
     assert net.conv_stem.weight.grad.abs().max() > 0 and net.classifier.weight.grad.abs().max() > 0
     by_hand = torch.einsum("ck,bkij->bcij", net.classifier.weight, A.detach()) / A[0, 0].numel()
@@ -339,4 +350,5 @@ def test_checkpoint_like_objects_bring_their_temperature():
     net, x = calibrated("test_efficientnet"), pictures(2, (96, 128))
     result = explain(SimpleNamespace(net=net, temperature=2.5), x)
     assert torch.allclose(result.probs, (net(x) / 2.5).softmax(1), atol=1e-5)
-    assert np.array_equal(generate_gradcam(SimpleNamespace(net=net, temperature=2.5), x[:1], 0), generate_gradcam(net, x[:1], 0))
+    warm = generate_gradcam(SimpleNamespace(net=net, temperature=2.5), x[:1], 0)
+    assert np.array_equal(warm, generate_gradcam(net, x[:1], 0))

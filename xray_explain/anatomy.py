@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MU_SOFT', 'MU_CORTEX', 'MU_SPONGE', 'chord', 'Bone', 'Scene', 'draw_scene', 'Projection', 'coordinates', 'band_noise',
-           'project', 'signal', 'grain', 'display_window', 'dress', 'develop', 'noisy']
+           'project', 'signal', 'grain', 'noisy', 'display_window', 'develop']
 
 # %% ../nbs/04_anatomy.ipynb #4daf5864
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# %% ../nbs/04_anatomy.ipynb #55f6a171
+# %% ../nbs/04_anatomy.ipynb #1b1bf365
 MU_SOFT, MU_CORTEX, MU_SPONGE = 0.0205, 0.0604, 0.0300  # attenuation per mm near 60 keV
 
 
 def chord(
-    distance,  # array, mm from the axis
-    radius,  # array or number, mm
-):
-    "Length in mm of the ray through a round tube, seen from the side: 2·√(r² − d²), 0 beside the tube"
+    distance: np.ndarray,  # mm from the tube's axis
+    radius: np.ndarray | float,  # mm; nothing is there where it is 0 or less
+) -> np.ndarray:  # mm
+    "Way of a ray through a round tube, seen from the side: 2·√(r² − d²), 0 beside the tube"
     return 2 * np.sqrt(np.maximum(np.maximum(radius, 0) ** 2 - distance**2, 0))
 
-# %% ../nbs/04_anatomy.ipynb #7d8956a7
+# %% ../nbs/04_anatomy.ipynb #f0dde5a7
 @dataclass(frozen=True)
 class Bone:
-    "A long bone: a bent tube that may end in a flared joint end. Lengths in mm"
+    "A long bone: a bent tube that may end in a flared joint end; lengths in mm, `u` and `v` arrays or numbers"
 
     radius: float  # of the shaft
     offset: float = 0.0  # of the axis from the limb's midline at v = 0
@@ -59,12 +59,12 @@ class Bone:
         return self.radius * (1 + (self.flare - 1) * self.near_joint(v)) * np.sqrt(1 - closing**4)
 
     def inner(self, v):
-        "Radius of the medullary cavity at height v"
+        "Radius of the medullary cavity at height v, 0 or less where there is none"
         wall = self.cortex * self.radius * (1 - 0.8 * self.near_joint(v)) + 0.5
         return self.outer(v, shrink=1.5) - wall
 
     def sponge(self, v):
-        "Density of the spongy bone at height v, 1 at the joint, with a growth-plate scar across it"
+        "Density of the spongy bone at height v, about 1 at the joint, with a growth-plate scar across it"
         line = np.exp(-(((self.inside(v) - 0.7 * self.flare_length) / 0.9) ** 2))
         return 0.15 + 0.85 * np.exp(-((self.inside(v) / (1.5 * self.flare_length)) ** 2)) + self.scar * line
 
@@ -74,46 +74,71 @@ class Bone:
         whole, cavity = (self.depth * chord(d, r) for r in (self.outer(v), self.inner(v)))
         return whole - cavity, cavity
 
-# %% ../nbs/04_anatomy.ipynb #e2a69927
+# %% ../nbs/04_anatomy.ipynb #21264367
 @dataclass(frozen=True)
 class Scene:
     "A healthy limb in front of a detector; lengths in mm"
 
     seed: int
-    shape: tuple  # (H, W) in pixels
+    shape: tuple[int, int]  # (H, W) in pixels
     pitch: float  # mm per pixel
-    angle: float  # of the limb, radians
-    bones: tuple
+    bones: tuple[Bone, ...]
     tissue: float  # half-width of the limb
-    bulge: tuple  # amplitude, wavelength in mm and phase of the limb's waist
+    angle: float  # of the limb to the picture's columns, radians
+    bulge: tuple[float, float, float]  # share of the width, wavelength in mm and phase of the limb's waist
     flatness: float  # depth of the limb over its width
     photons: float  # per pixel in the open beam
     scatter: float  # scattered over primary photons
-    heel: tuple  # relative change of exposure over the picture, across and along
-    window: tuple  # low and high end of the display as shares of the picture's own range
+    heel: tuple[float, float]  # relative change of exposure from the middle to the side, across and along
+    window: tuple[float, float]  # low and high end of the display as shares of the picture's own range
     gamma: float
-    shutter: tuple | None  # margins of the collimated field, shares of the sides
-    marker: tuple  # text, place, height as share of the picture, brightness
+    shutter: tuple[float, ...] | None  # margins above, below, left, right of the collimated field, in sides
+    marker: tuple  # text, (x, y) from its corner and height in sides, brightness, number of the corner
 
-# %% ../nbs/04_anatomy.ipynb #de7e60e5
+# %% ../nbs/04_anatomy.ipynb #ccaab1fa
 def _draw_bones(rng, height):
-    "One or two bones, with a joint in two of three scenes"
+    "One or two bones on a picture of `height` mm, with a joint in two of three scenes"
     radius, depth = rng.uniform(9.5, 15), rng.uniform(0.85, 1.15)
     flare, length = rng.uniform(1.6, 2.2), rng.uniform(22, 38)
     joint, slope, bend = rng.uniform(-0.28, 0.28) * height, rng.normal(0, 0.04), rng.normal(0, 2)
     thin, gap = radius * rng.uniform(0.4, 0.65), rng.uniform(5, 14)
-    has_joint, two, side, scar = rng.random() < 0.67, rng.random() < 0.6, rng.choice([-1, 1]), rng.uniform(0, 0.7)
-    cortex, space = rng.uniform(0.2, 0.36), rng.uniform(3, 5.5)
+    has_joint, two, side = rng.random() < 0.67, rng.random() < 0.6, rng.choice([-1, 1])
+    scar, cortex, space = rng.uniform(0, 0.7), rng.uniform(0.2, 0.36), rng.uniform(3, 5.5)
     if not has_joint: joint = 1e3
-    up = Bone(radius, 0, slope, bend, cortex, depth, flare, length, joint, 1, scar)
-    down = Bone(radius * 0.95, 0, slope, bend, cortex, depth, flare * 0.95, length, joint + space, -1, scar)
-    second = Bone(thin, side * (radius + thin + gap), slope, bend, cortex, depth,
-                  flare * 0.9, length * 0.7, joint + space + 12 if has_joint else 1e4, -1 if has_joint else 1)
+    common = dict(slope=slope, bend=bend, cortex=cortex, depth=depth)
+    up = Bone(radius, flare=flare, flare_length=length, end=joint, scar=scar, **common)
+    down = Bone(radius * 0.95, flare=flare * 0.95, flare_length=length, end=joint + space, toward=-1,
+                scar=scar, **common)
+    second = Bone(thin, side * (radius + thin + gap), flare=flare * 0.9, flare_length=length * 0.7,
+                  end=joint + space + 12 if has_joint else 1e4, toward=-1 if has_joint else 1, **common)
     return (up, *([down] if has_joint else []), *([second] if two else []))
 
 
+def _draw_limb(rng, bones):
+    "Soft tissue around the bones, and how the limb lies"
+    tissue = max(abs(b.offset) + b.radius for b in bones) + rng.uniform(14, 32)
+    angle = rng.normal(0, 0.12)
+    bulge = (rng.uniform(0, 0.16), rng.uniform(150, 400), rng.uniform(0, 2 * np.pi))
+    return dict(tissue=tissue, angle=angle, bulge=bulge, flatness=min(rng.uniform(0.75, 1.1), 46 / tissue))
+
+
+def _draw_exposure(rng):
+    "Dose, scatter, heel effect and display"
+    return dict(photons=10 ** rng.uniform(3.9, 4.9), scatter=rng.uniform(0.1, 0.45),
+                heel=tuple(rng.normal(0, 0.12, 2)), window=(rng.uniform(0.05, 0.33), rng.uniform(0.97, 1.12)),
+                gamma=rng.uniform(0.8, 1.5))
+
+
+def _draw_front(rng):
+    "Collimation in half of the scenes, and a marker in all"
+    shutter = tuple(rng.uniform(0, 0.09, 4)) if rng.random() < 0.5 else None
+    marker = (str(rng.choice(["L", "R"])), tuple(rng.uniform(0.04, 0.16, 2)), rng.uniform(0.03, 0.06),
+              rng.uniform(0.75, 1.0), int(rng.integers(4)))
+    return dict(shutter=shutter, marker=marker)
+
+
 def draw_scene(
-    seed: int,  # everything follows from it
+    seed: int,  # 0 or more; everything follows from it
     size: int = 512,  # pixels on the longer side
 ) -> Scene:
     "A healthy limb drawn from its seed: nothing here knows of a class"
@@ -121,35 +146,26 @@ def draw_scene(
     height = rng.uniform(125, 190)
     shape = (size, int(round(size * rng.choice([1.0, 0.85, 0.75]))))
     bones = _draw_bones(rng, height)
-    tissue = max(abs(b.offset) + b.radius for b in bones) + rng.uniform(14, 32)
-    return Scene(
-        seed=seed, shape=shape, pitch=height / size, angle=rng.normal(0, 0.12), bones=bones, tissue=tissue,
-        bulge=(rng.uniform(0, 0.16), rng.uniform(150, 400), rng.uniform(0, 2 * np.pi)),
-        flatness=min(rng.uniform(0.75, 1.1), 46 / tissue), photons=10 ** rng.uniform(3.9, 4.9), scatter=rng.uniform(0.1, 0.45),
-        heel=tuple(rng.normal(0, 0.12, 2)), window=(rng.uniform(0.05, 0.33), rng.uniform(0.97, 1.12)),
-        gamma=rng.uniform(0.8, 1.5),
-        shutter=tuple(rng.uniform(0, 0.09, 4)) if rng.random() < 0.5 else None,
-        marker=(str(rng.choice(["L", "R"])), tuple(rng.uniform(0.04, 0.16, 2)), rng.uniform(0.03, 0.06),
-                rng.uniform(0.75, 1.0), int(rng.integers(4))),
-    )
+    return Scene(seed, shape, height / size, bones, **_draw_limb(rng, bones), **_draw_exposure(rng),
+                 **_draw_front(rng))
 
-# %% ../nbs/04_anatomy.ipynb #fb01e22f
+# %% ../nbs/04_anatomy.ipynb #bfe45fde
 @dataclass(frozen=True)
 class Projection:
-    "What the beam crosses: coordinates in mm, and unitless attenuation maps, all (H, W) float32"
+    "What the beam crosses: coordinates in mm, and attenuation without unit, all maps (H, W)"
 
-    u: np.ndarray
-    v: np.ndarray
-    bones: tuple  # per bone: attenuation beyond soft tissue's
+    u: np.ndarray  # across the limb
+    v: np.ndarray  # along the limb
+    bones: tuple[np.ndarray, ...]  # per bone: attenuation beyond soft tissue's
     soft: np.ndarray  # attenuation of the limb filled with soft tissue
 
     @property
-    def total(self):
+    def total(self) -> np.ndarray:
         "Attenuation of the healthy limb"
         return self.soft + sum(self.bones)
 
 
-def coordinates(scene):
+def coordinates(scene: Scene) -> tuple[np.ndarray, np.ndarray]:  # (H, W) each
     "Maps (u, v) in mm: across and along the limb, 0 at the picture's centre"
     h, w = scene.shape
     y, x = np.mgrid[:h, :w].astype(np.float32)
@@ -166,29 +182,43 @@ def band_noise(rng, shape, fine, coarse):
     return noise / noise.std()
 
 
+def _soft_tissue(scene, u, v, cloud):
+    "Attenuation of a limb of soft tissue with a waist and a faint cloudiness"
+    share, wave, phase = scene.bulge
+    width = scene.tissue * (1 + share * np.sin(2 * np.pi * v / wave + phase))
+    return MU_SOFT * scene.flatness * chord(u, width) * (1 + 0.02 * cloud)
+
+
+def _bone(bone, u, v, texture):
+    "Attenuation of one bone beyond that of the soft tissue it displaces"
+    cortex, cavity = bone.thickness(u, v)
+    # spongy bone under a joint is denser than the mean that MU_SPONGE stands for, hence 1.6
+    return (MU_CORTEX - MU_SOFT) * cortex + (MU_SPONGE - MU_SOFT) * 1.6 * bone.sponge(v) * texture * cavity
+
+
 def project(scene: Scene) -> Projection:
     "Attenuation maps of a healthy limb"
     rng = np.random.default_rng([scene.seed, 1])
     u, v = coordinates(scene)
     mm = 1 / scene.pitch
-    grain = 1 + 0.17 * band_noise(rng, scene.shape, (0.28 * mm, 0.9 * mm), (0.8 * mm, 2.4 * mm))
-    cloud = cv2.resize(band_noise(rng, (64, 64), (1.5, 4), (6, 12)), scene.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    size, wave, phase = scene.bulge
-    width = scene.tissue * (1 + size * np.sin(2 * np.pi * v / wave + phase))
-    soft = MU_SOFT * scene.flatness * chord(u, width) * (1 + 0.02 * cloud)
-    bones = tuple((MU_CORTEX - MU_SOFT) * c + (MU_SPONGE - MU_SOFT) * 1.6 * b.sponge(v) * grain * t
-                  for b in scene.bones for c, t in [b.thickness(u, v)])
-    return Projection(u, v, tuple(b.astype(np.float32) for b in bones), soft.astype(np.float32))
+    texture = 1 + 0.17 * band_noise(rng, scene.shape, (0.28 * mm, 0.9 * mm), (0.8 * mm, 2.4 * mm))
+    cloud = band_noise(rng, (64, 64), (1.5, 4), (6, 12))
+    cloud = cv2.resize(cloud, scene.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    bones = tuple(_bone(b, u, v, texture).astype(np.float32) for b in scene.bones)
+    return Projection(u, v, bones, _soft_tissue(scene, u, v, cloud).astype(np.float32))
 
-# %% ../nbs/04_anatomy.ipynb #5f5032f3
+# %% ../nbs/04_anatomy.ipynb #4de19f8e
 def _haze(primary, size):
-    "Scatter: a wide blur of the primary beam that reaches less than 48 pixels, on a coarse grid because it is smooth"
+    "Scatter: a blur of the primary beam that reaches at most 48 pixels, on a coarse grid because it is smooth"
     small = cv2.resize(primary, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(small, (9, 9), size / 8 * 0.035, borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(blurred, primary.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def signal(scene, attenuation):
+def signal(
+    scene: Scene,
+    attenuation: np.ndarray,  # (H, W), as in `Projection`
+) -> np.ndarray:  # (H, W), 1 is the open beam in the middle
     "Share of the open beam that arrives at each pixel, with scatter and heel effect, without noise"
     h, w = scene.shape
     ramp = 1 + scene.heel[0] * np.linspace(-1, 1, w, dtype=np.float32)
@@ -197,46 +227,58 @@ def signal(scene, attenuation):
     return (primary + scene.scatter * _haze(primary, max(scene.shape))) / (1 + scene.scatter)
 
 
-def grain(scene):
-    "(H, W) float32 unit noise as the detector blurs it"
+def grain(scene: Scene) -> np.ndarray:
+    "(H, W) float32 noise of unit deviation, blurred as the detector blurs it"
     noise = np.random.default_rng([scene.seed, 2]).standard_normal(scene.shape, dtype=np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 0.6)
     return noise / noise.std()
 
 
-def display_window(scene, healthy):
-    "Low and high end of the display, from the healthy signal (H, W) without noise"
+def noisy(
+    scene: Scene,
+    arrived: np.ndarray,  # (H, W), as `signal` gives it
+    noise: np.ndarray,  # (H, W) of unit deviation, as `grain` gives it
+) -> np.ndarray:  # (H, W)
+    "The signal as a limited number of photons draws it"
+    return arrived + np.sqrt(arrived / np.float32(scene.photons)) * noise
+
+# %% ../nbs/04_anatomy.ipynb #173a0f12
+def display_window(
+    scene: Scene,
+    healthy: np.ndarray,  # (H, W) signal of the healthy limb without noise
+) -> tuple[float, float]:
+    "Low and high end of the display, in units of attenuation"
     low, high = np.percentile(-np.log(healthy[::4, ::4]), [5, 99.7])
     return tuple(low + share * (high - low) for share in scene.window)
 
 
-def dress(scene, picture):
-    "Add what lies in front of the limb: collimation and the side marker"
-    h, w = scene.shape
-    picture = picture.copy()
+def _collimate(scene, picture):
+    "A copy that is black outside the collimated field"
+    (h, w), picture = scene.shape, picture.copy()
     if scene.shutter:
         top, bottom, left, right = (int(m * s) for m, s in zip(scene.shutter, (h, h, w, w)))
         picture[:top], picture[h - bottom:], picture[:, :left], picture[:, w - right:] = 0, 0, 0, 0
-    text, (x, y), tall, bright, corner = scene.marker
+    return picture
+
+
+def _marker(scene):
+    "(H, W) float32 share to which the side marker's lead covers a pixel"
+    (h, w), (text, (x, y), tall, _, corner) = scene.shape, scene.marker
     scale, pen = tall * h / 22, max(1, round(tall * h / 10))
     x, y = (x if corner % 2 else 1 - x) * w - tall * h / 2, (y if corner < 2 else 1 - y) * h + tall * h / 2
-    lead = np.zeros(picture.shape, np.uint8)
+    lead = np.zeros(scene.shape, np.uint8)
     cv2.putText(lead, text, (int(x), int(y)), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, pen, cv2.LINE_AA)
-    covered = lead / np.float32(255)
-    return picture * (1 - covered) + np.float32(bright) * covered
+    return lead / np.float32(255)
 
 
 def develop(
     scene: Scene,  # the limb and the exposure
-    arrived: np.ndarray,  # (H, W) float32, share of the open beam
-    window: tuple,  # low and high end of the display
-) -> np.ndarray:
-    "(H, W) float32 picture in [0, 1], bones bright"
+    arrived: np.ndarray,  # (H, W), share of the open beam
+    window: tuple[float, float],  # low and high end of the display
+) -> np.ndarray:  # (H, W) in [0, 1], bones bright
+    "The picture that a workstation shows, with collimation and side marker"
     low, high = window
     depth = (-np.log(np.maximum(arrived, 1e-4)) - low) / (high - low)
-    return dress(scene, np.clip(depth, 0, 1) ** np.float32(scene.gamma))
-
-
-def noisy(scene, arrived, noise):
-    "The signal as a limited number of photons draws it; `noise` is (H, W) of unit deviation"
-    return arrived + np.sqrt(arrived / np.float32(scene.photons)) * noise
+    picture = _collimate(scene, np.clip(depth, 0, 1) ** np.float32(scene.gamma))
+    covered, bright = _marker(scene), np.float32(scene.marker[3])
+    return picture * (1 - covered) + bright * covered

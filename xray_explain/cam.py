@@ -17,7 +17,7 @@ from torch import nn
 from .gradcam_bridge import METHODS, default_layer, layer_name, library_maps
 from .head import Differentiated, as_logits, checked_classes, find_head, twin
 
-# %% ../nbs/05_cam.ipynb #14d5377c
+# %% ../nbs/05_cam.ipynb #818f6fb7
 @dataclass(frozen=True, eq=False)
 class Explanation:
     "What a classifier says of a batch, and where each class's logit comes from"
@@ -31,8 +31,8 @@ class Explanation:
 
     @property
     def local_logits(self) -> torch.Tensor:
-        "(B, C, h, w) the logit, less bias, if every cell were like this one: evidence times the number of cells"
-        return self.evidence * self.evidence[0, 0].numel()
+        "(B, C, h, w) evidence times the number of cells: the logit, less bias, were every cell like this"
+        return self.evidence * self.evidence.shape[2:].numel()
 
     @property
     def centred(self) -> torch.Tensor:

@@ -42,13 +42,13 @@ def checked_classes(
         raise ValueError(f"classes {list(classes)}: the network has the classes 0 to {n - 1}")
     return classes
 
-# %% ../nbs/05_1_head.ipynb #ba81c598
+# %% ../nbs/05_1_head.ipynb #5e16c4f0
 def _grid_shape(n: int, size) -> tuple[int, int]:
     "Rows and columns of `n` tokens over a picture of (H, W) `size`; square where the size is unknown"
     H, W = size or (1, 1)
     h, w = round((n * H / W) ** 0.5), round((n * W / H) ** 0.5)
-    if h * w != n: raise ValueError(f"{n} tokens fill no grid over a picture of {H} x {W}; choose another layer")
-    return h, w
+    if h * w == n: return h, w
+    raise ValueError(f"{n} tokens fill no grid over a picture of {H} x {W}; choose another layer")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Differentiated:
         E = (slope.mean(spatial, keepdim=True) * cells).sum(self.layout.channels)
         return E.unflatten(1, _grid_shape(E.shape[1], size)) if E.ndim == 2 else E
 
-# %% ../nbs/05_1_head.ipynb #e32bad85
+# %% ../nbs/05_1_head.ipynb #2355657e
 def _classifier(net: nn.Module):
     "The last linear layer or 1 x 1 convolution, None if there is no such single layer"
     layer = net.get_classifier() if hasattr(net, "get_classifier") else None
@@ -124,7 +124,7 @@ def _weight_bias(net: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
 def _spread(weight: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     "Spread mean pooling and (C, K) weights over the (B, K, h, w) grid: (B, C, h, w) float32"
     with torch.autocast(grid.device.type, enabled=False):
-        return torch.einsum("ck,bkhw->bchw", weight, grid.float()) / grid[0, 0].numel()
+        return torch.einsum("ck,bkhw->bchw", weight, grid.float()) / grid.shape[2:].numel()
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class PooledLinear:
         "(C,) the part of each logit that belongs to no cell"
         return _weight_bias(net)[1]
 
-# %% ../nbs/05_1_head.ipynb #dec59052
+# %% ../nbs/05_1_head.ipynb #e0120e98
 def _norm(net: nn.Module):
     "The LayerNorm between pooling and classifier, where timm keeps it, or None"
     for holder, name in ((getattr(net, "head", None), "norm"), (net, "fc_norm")):
@@ -183,7 +183,7 @@ class PooledNormLinear(PooledLinear):
         "Grad-CAM in closed form, for the proof"
         E, grid = self.evidence(net, features, size), self.layout.grid(features, size).float()
         centred, variance = self._pooled(net, grid)
-        S = torch.einsum("bk,bkhw->bhw", centred / variance, grid)[:, None] / grid[0].numel()
+        S = torch.einsum("bk,bkhw->bhw", centred / variance, grid)[:, None] / grid.shape[1:].numel()
         return E - S * E.sum((2, 3), keepdim=True)
 
     def bias(self, net) -> torch.Tensor:

@@ -6,7 +6,7 @@
 __all__ = ['CONTRASTS', 'DEMO', 'Preprocessing', 'enhance', 'CheckpointError', 'Checkpoint', 'build_net', 'save_checkpoint',
            'load_checkpoint', 'start_from']
 
-# %% ../nbs/06_model.ipynb #420a9afd
+# %% ../nbs/06_model.ipynb #582ad404
 import json
 import pickle
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +17,7 @@ import numpy as np
 import timm
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from . import __version__
@@ -74,7 +74,7 @@ def enhance(pixels: np.ndarray, contrast: str) -> np.ndarray:
         return np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return pixels
 
-# %% ../nbs/06_model.ipynb #8c4dcf7a
+# %% ../nbs/06_model.ipynb #2a136fe3
 class CheckpointError(ValueError):
     "A file that is no usable checkpoint: one line that says what is wrong"
 
@@ -100,6 +100,11 @@ class Checkpoint:
         return six_digits({**{k: getattr(self, k) for k in kept}, "preprocessing": asdict(self.preprocessing),
                            "xray_explain": __version__})
 
+    @property
+    def caveat(self) -> str:
+        "What a reader of this model's output has to know"
+        return "The model was trained on synthetic phantoms." if self.training.get("kind") == "phantom" else ""
+
 
 def build_net(
     architecture: str,  # a name from timm.list_models()
@@ -111,7 +116,7 @@ def build_net(
         raise CheckpointError(f"timm knows no model called '{architecture}'; timm.list_models() names those it knows")
     return timm.create_model(architecture, pretrained=False, num_classes=num_classes, **model_args)
 
-# %% ../nbs/06_model.ipynb #7f2d04b4
+# %% ../nbs/06_model.ipynb #5d506292
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
     keep = tensor.ndim < 2 or not tensor.is_floating_point()
     return (tensor if keep else tensor.half()).contiguous()
@@ -124,8 +129,8 @@ def save_checkpoint(
 ):
     "Write weights and header, atomically"
     weights = {k: _halved(k, v) if half else v.contiguous() for k, v in checkpoint.net.state_dict().items()}
-    with atomic_path(path) as p:
-        save_file(weights, p, metadata={"xray_explain": json.dumps(checkpoint.header, ensure_ascii=False)})
+    data = save(weights, metadata={"xray_explain": json.dumps(checkpoint.header, ensure_ascii=False)})
+    with atomic_path(path) as p: p.write_bytes(data)
 
 # %% ../nbs/06_model.ipynb #d345538d
 def _read_safetensors(path: Path) -> tuple[dict, dict]:

@@ -1,0 +1,68 @@
+# Everything needs no more than Python 3.11+ with venv, pip, make and git. `make report` and `make test` are the two
+# commands; each sets up .venv the first time.
+PYTHON ?= python3
+DATA ?=
+CHECKPOINT ?=
+OUTPUT ?= results
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# the command line's options from the variables that were given
+OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --output-dir "$(OUTPUT)"
+
+.PHONY: help setup report gradcam infer lab test test-slow test-notebooks test-clean constraints clean
+
+help:
+	@echo "make report     galleries, annotation report and inference into $(OUTPUT)/ (DATA=folder CHECKPOINT=file for your own)"
+	@echo "make gradcam    the first two of them"
+	@echo "make infer      the last of them"
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make test       all tests, small; make test-slow: full sizes"
+
+setup: $(READY)
+
+$(READY): settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@touch $(READY)
+
+report: setup
+	$(BIN)/xray-explain report $(OPTIONS)
+
+gradcam: setup
+	$(BIN)/xray-explain report gallery annotation $(OPTIONS)
+
+infer: setup
+	$(BIN)/xray-explain report inference $(OPTIONS)
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir nbs
+
+# nbdev_export and nbdev_clean must find nothing to do
+test-clean: setup
+	$(BIN)/python tests/check_clean.py
+
+test-notebooks: setup
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print
+
+test: test-clean test-notebooks
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: test-clean
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print --flags slow
+	$(BIN)/python -m pytest -q
+
+# today's newest versions for Linux and macOS, Python 3.11 to 3.13
+constraints: setup
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile setup.py --extra dev --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+# nbs/index.ipynb is the source; pictures are named from the repository's root
+readme: setup
+	$(BIN)/jupyter nbconvert --to markdown --stdout --log-level WARN --TagRemovePreprocessor.enabled=True \
+		--TagRemovePreprocessor.remove_cell_tags hide nbs/index.ipynb | sed 's#(\.\./results#(results#g' > README.md

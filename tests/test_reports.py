@@ -1,0 +1,92 @@
+"The report notebooks through papermill, on phantoms, from the repository and from an installed wheel."
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from xray_explain.output import RESEARCH_USE
+from xray_explain.publish import REPORTS, ReportError, run_report
+from xray_explain.phantom import write_phantoms
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_phantoms(tmp_path_factory.mktemp("reports") / "set", per_class=5, seed=32, size=256, workers=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def results(data, tmp_path_factory):
+    "All three reports, once"
+    out = tmp_path_factory.mktemp("results")
+    for name in REPORTS: run_report(name, out, data=str(data))
+    return out
+
+
+def test_everything_is_there(results):
+    names = {p.relative_to(results).as_posix() for p in results.rglob("*") if p.is_file()}
+    assert {f"gradcam/gallery_{c}.png" for c in ("Normal", "Benign", "Malignant")} <= names
+    assert {"gradcam/annotation_comparison.png", "gradcam/annotation_report.json", "inference/batch_results.json"} <= names
+    assert {f"reports/{r}.{kind}" for r in REPORTS for kind in ("html", "ipynb")} <= names
+    assert len([n for n in names if n.endswith("_gradcam.png")]) == 15
+    assert not [n for n in names if Path(n).name.startswith(".")]
+
+
+def test_the_report_adds_up(results):
+    report = json.loads((results / "gradcam" / "annotation_report.json").read_text())
+    assert report["num_images"] == len(report["per_image"]) == 10
+    assert report["mean_iou"] == pytest.approx(sum(c["iou"] for c in report["per_image"]) / 10, abs=1e-5)
+    assert {c["label"] for c in report["per_image"]} == {"Benign", "Malignant"}
+    right = [c for c in report["per_image"] if c["label"] == c["prediction"]]
+    alone = report["summary"]["evidence"]["true_positives"]
+    assert alone["num_images"] == len(right) > 0
+    assert alone["mean_iou"] == pytest.approx(sum(c["iou"] for c in right) / len(right), abs=1e-5)
+    assert report["iou_threshold"] == 0.5 and "phantoms" in report["caveat"]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_pages_stand_alone(results, name):
+    page = (results / "reports" / f"{name}.html").read_text()
+    assert page.count(RESEARCH_USE) >= 2 and "synthetic phantoms" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page) and "<script" not in page and "@import" not in page
+    assert "import pandas" not in page and "data:image/png;base64" in page
+    assert "Traceback" not in page
+
+
+def test_no_place_of_this_machine(results, data):
+    "The parameters of a run are the user's own words; nothing else may name a folder"
+    for path in (results / "reports").glob("*.ipynb"):
+        text = path.read_text().replace(str(data), "").replace(str(results), "")
+        assert str(Path.home()) + "/" not in text and str(ROOT) not in text and "papermill" not in json.loads(text)["metadata"]
+
+
+def test_twice_the_same_bytes(results, data, tmp_path):
+    for name in ("gallery", "annotation"): run_report(name, tmp_path, data=str(data))
+    for path in (tmp_path / "gradcam").iterdir():
+        assert path.read_bytes() == (results / "gradcam" / path.name).read_bytes(), path.name
+
+
+def test_a_failing_report_leaves_nothing(data, tmp_path):
+    with pytest.raises(ReportError, match="the gallery report: .*absent.pt") as caught:
+        run_report("gallery", tmp_path, data=str(data), checkpoint="absent.pt")
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_an_installed_wheel_has_the_reports(data, tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as z:
+        assert {f"xray_explain/reports/{r}.ipynb" for r in REPORTS} | {"xray_explain/demo/NOTICE"} <= set(z.namelist())
+        z.extractall(tmp_path / "site")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from xray_explain.cli import main; sys.exit(main())"
+    away = tmp_path / "away"
+    away.mkdir()
+    done = subprocess.run([sys.executable, "-c", code, "report", "inference", "--data", data], cwd=away, capture_output=True,
+                          text=True, env={**__import__("os").environ, "PYTHONPATH": str(tmp_path / "site")})
+    assert done.returncode == 0, done.stderr
+    assert (away / "results" / "reports" / "inference.html").is_file()
