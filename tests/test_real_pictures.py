@@ -40,7 +40,9 @@ def test_dicom_overlays_have_the_pictures_shape_and_no_patient_text(shared, mode
 def test_same_film_by_two_codecs_gives_one_answer(shared, model, tmp_path):
     films = [shared / "radiographs" / "dicom" / f"{n}.dcm" for n in ("RG3_RLE", "RG3_J2KR")]
     records, _ = infer_folder(model, films[0].parent, tmp_path, gradcam=False, paths=films, progress=False)
-    assert records[0]["scores"] == records[1]["scores"] and records[0]["peak_xy"] == records[1]["peak_xy"]
+    # a picture's place in the batch may change the last bit
+    assert records[0]["scores"] == pytest.approx(records[1]["scores"], abs=1e-5)
+    assert records[0]["peak_xy"] == records[1]["peak_xy"]
 
 
 def test_whole_radiographs_that_are_not_square(shared, model, tmp_path):

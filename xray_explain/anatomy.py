@@ -23,10 +23,10 @@ def chord(
     "Way of a ray through a round tube, seen from the side: 2·√(r² − d²), 0 beside the tube"
     return 2 * np.sqrt(np.maximum(np.maximum(radius, 0) ** 2 - distance**2, 0))
 
-# %% ../nbs/04_anatomy.ipynb #f0dde5a7
+# %% ../nbs/04_anatomy.ipynb #48dd2a71
 @dataclass(frozen=True)
 class Bone:
-    "A long bone: a bent tube that may end in a flared joint end; lengths in mm, `u` and `v` arrays or numbers"
+    "A long bone: a bent tube that may end in a flared joint end; lengths in mm, u and v arrays or numbers"
 
     radius: float  # of the shaft
     offset: float = 0.0  # of the axis from the limb's midline at v = 0
@@ -207,9 +207,9 @@ def project(scene: Scene) -> Projection:
     bones = tuple(_bone(b, u, v, texture).astype(np.float32) for b in scene.bones)
     return Projection(u, v, bones, _soft_tissue(scene, u, v, cloud).astype(np.float32))
 
-# %% ../nbs/04_anatomy.ipynb #4de19f8e
+# %% ../nbs/04_anatomy.ipynb #5b66503e
 def _haze(primary, size):
-    "Scatter: a blur of the primary beam that reaches at most 48 pixels, on a coarse grid because it is smooth"
+    "Scatter: a blur of the primary beam that reaches 48 pixels at most, on a coarse grid as it is smooth"
     small = cv2.resize(primary, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(small, (9, 9), size / 8 * 0.035, borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(blurred, primary.shape[::-1], interpolation=cv2.INTER_LINEAR)

@@ -58,7 +58,7 @@ def write_json(
         text = json.dumps(six_digits(value), indent=1, ensure_ascii=False, allow_nan=False)
         p.write_text(text + "\n", encoding="utf-8")
 
-# %% ../nbs/00_output.ipynb #379d7ca5
+# %% ../nbs/00_output.ipynb #af84af85
 def write_png(
     path: str | Path,  # the file to write
     image: np.ndarray,  # (H, W) or (H, W, 3) uint8 or uint16 array, colours as RGB
@@ -67,5 +67,5 @@ def write_png(
     if image.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"write_png needs uint8 or uint16 pixels, got {image.dtype}; scale the picture first")
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".png", bgr)
+    _, data = cv2.imencode(".png", bgr, [cv2.IMWRITE_PNG_COMPRESSION, 6])
     with atomic_path(path) as p: p.write_bytes(data.tobytes())

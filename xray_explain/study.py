@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEMO_SEED', 'demo_folder', 'open_cases', 'Study', 'examine', 'prediction_figures', 'localization_records',
-           'heatmap_of', 'thumbnail', 'shown_case']
+           'heatmap_of', 'display_scale', 'strength_in_words', 'thumbnail', 'shown_case']
 
 # %% ../nbs/10_study.ipynb #f01189f9
 from dataclasses import dataclass
@@ -165,7 +165,7 @@ def localization_records(study: Study, threshold: float = 0.5) -> pd.DataFrame:
          **localize(grids[i, classes[i]], study.masks[i], threshold)}
         for name, grids in maps.items() for i in study.annotated for which, classes in shown.items()])
 
-# %% ../nbs/10_study.ipynb #36349328
+# %% ../nbs/10_study.ipynb #f6c0f407
 def heatmap_of(
     checkpoint: Checkpoint,
     centred: np.ndarray,  # (C, h, w) evidence of one case, centred over classes
@@ -177,8 +177,18 @@ def heatmap_of(
     if normalize not in ("absolute", "image"): raise ValueError(f"normalize is 'absolute' or 'image', not {normalize!r}")
     local = centred[class_idx] * centred[class_idx].size
     over = checkpoint.preprocessing.geometry(shape).to_source(local)
-    scale = checkpoint.evidence_scale[class_idx] if normalize == "absolute" and checkpoint.evidence_scale else None
-    return positive_heatmap(over, scale)
+    return positive_heatmap(over, display_scale(checkpoint) if normalize == "absolute" else None)
+
+
+def display_scale(checkpoint: Checkpoint) -> float | None:
+    "The local logit that has full colour, for every class; None where the checkpoint has no scale"
+    return max(checkpoint.evidence_scale) if checkpoint.evidence_scale else None
+
+
+def strength_in_words(heatmap: np.ndarray) -> str:
+    "'' for a heatmap with something to see, otherwise why there is little"
+    if not heatmap.any(): return "no positive evidence"
+    return "evidence spread thin" if heatmap.max() < 0.1 else ""
 
 
 def thumbnail(pixels: np.ndarray, side: int = 400) -> np.ndarray:

@@ -212,15 +212,15 @@ def _first_net(recipe, num_classes):
     if recipe.start: start_from(net, recipe.start)
     return net
 
-# %% ../nbs/07_train.ipynb #ade7e647
+# %% ../nbs/07_train.ipynb #1b92841a
 def evidence_scale(checkpoint: Checkpoint, pictures: torch.Tensor, labels: torch.Tensor) -> tuple:
-    "Per class, the 99th percentile of its positive centred local logits on pictures (N, h, w) uint8 of that class"
+    "Per class, the 95th percentile of its positive centred local logits on pictures (N, h, w) uint8 of that class"
     scales = []
     for c in range(len(checkpoint.class_names)):
         x = checkpoint.preprocessing.normalise(pictures[labels == c] / 255)
         maps = torch.cat([explain(checkpoint.net, b).centred[:, c] for b in x.split(32)]) if len(x) else x[:, 0]
         positive = maps[maps > 0] * maps.shape[1] * maps.shape[2]
-        scales.append(float(np.percentile(positive, 99)) if len(positive) else 1.0)
+        scales.append(float(np.percentile(positive, 95)) if len(positive) else 1.0)
     return tuple(scales)
 
 
