@@ -54,7 +54,7 @@ def test_pages_stand_alone(results, name):
     page = (results / "reports" / f"{name}.html").read_text()
     assert page.count(RESEARCH_USE) >= 2 and "synthetic phantoms" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page) and "<script" not in page and "@import" not in page
-    assert "import pandas" not in page and "data:image/png;base64" in page
+    assert "import pandas" not in page and "data:image/jpeg;base64" in page
     assert "Traceback" not in page
 
 

@@ -15,7 +15,7 @@ from . import __version__
 from .output import RESEARCH_USE
 from .recipe import Recipe
 
-# %% ../nbs/16_cli.ipynb #7200eedb
+# %% ../nbs/16_cli.ipynb #e39bdf77
 def _load(path):
     "A checkpoint, and a word about which one where none was named"
     from xray_explain.model import load_checkpoint
@@ -69,11 +69,12 @@ def evaluate(args) -> int:
 
 def report(args) -> int:
     "Run report notebooks and say where their pages are"
-    from xray_explain.publish import REPORTS, run_report
+    from xray_explain.publish import REPORTS, report_notebook, run_report
     from xray_explain.study import demo_folder
+    names = args.reports or list(REPORTS)
+    for name in names: report_notebook(name)  # a wrong name is told before any work is done
     if not args.data: demo_folder()
-    given = {"data": args.data, "checkpoint": args.checkpoint}
-    pages = [run_report(name, args.output_dir, **given) for name in args.reports or REPORTS]
+    pages = [run_report(name, args.output_dir, data=args.data, checkpoint=args.checkpoint) for name in names]
     print("\nOpen these in a browser:", *(f"  {p}" for p in pages), RESEARCH_USE, sep="\n")
     return 0
 

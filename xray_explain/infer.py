@@ -23,7 +23,7 @@ from .output import RESEARCH_USE, write_json, write_png
 from .radiograph import Radiograph, RadiographError, find_radiographs, read_radiograph
 from .study import demo_folder, heatmap_of, strength_in_words
 
-# %% ../nbs/12_infer.ipynb #8cf40e38
+# %% ../nbs/12_infer.ipynb #b4842cf4
 @dataclass(frozen=True)
 class Inference:
     "What a classifier says of one radiograph"
@@ -59,8 +59,9 @@ class Inference:
         c = self.class_idx if class_idx is None else class_idx
         heat = self.heatmap(c, normalize)
         grey = np.repeat(self.radiograph.pixels[..., None], 3, axis=2)
-        parts = [f"{self.checkpoint.class_names[c]} {self.probs[c]:.2f}", strength_in_words(heat), RESEARCH_USE]
-        return stamp(create_overlay(grey, heat), " · ".join(filter(None, parts)))
+        said = strength_in_words(heat)
+        parts = [f"{self.checkpoint.class_names[c]} {self.probs[c]:.2f}{f', evidence {said}' if said else ''}", RESEARCH_USE]
+        return stamp(create_overlay(grey, heat), " · ".join(parts))
 
     @property
     def peak(self) -> tuple[int, int] | None:

@@ -140,11 +140,16 @@ def localization_table(report: dict) -> pd.DataFrame:
     names = {"mean_iou": "mean IoU", "hit_rate": "hit rate", "share_inside": "share inside", "num_images": "cases", "num_empty": "empty maps"}
     return pd.DataFrame(rows).rename(columns=names).set_index(["map", "measured on"]).round(3)
 
-# %% ../nbs/13_report.ipynb #9cfab900
+# %% ../nbs/13_report.ipynb #1b4cc6b7
+def _evidence(heat: np.ndarray) -> str:
+    said = strength_in_words(heat)
+    return f"evidence: {said}" if said else ""
+
+
 def explanation_figure(inference: Inference, normalize: str = "absolute", side: int = 400) -> Figure:
     "The radiograph and every class's evidence with its probability"
     picture, names = thumbnail(inference.radiograph.pixels, side), inference.checkpoint.class_names
     heat = lambda c: heatmap_of(inference.checkpoint, inference.centred, c, picture.shape, normalize)
-    tiles = [Tile(picture, heat(c), None, name, strength_in_words(heat(c))) for c, name in enumerate(names)]
+    tiles = [Tile(picture, heat(c), None, name, _evidence(heat(c))) for c, name in enumerate(names)]
     return draw_explanation(tiles, list(inference.probs), f"{inference.prediction}, confidence {inference.confidence:.3f}",
                             inference.radiograph.name, **colour_legend(inference.checkpoint, normalize))

@@ -165,7 +165,7 @@ def localization_records(study: Study, threshold: float = 0.5) -> pd.DataFrame:
          **localize(grids[i, classes[i]], study.masks[i], threshold)}
         for name, grids in maps.items() for i in study.annotated for which, classes in shown.items()])
 
-# %% ../nbs/10_study.ipynb #f6c0f407
+# %% ../nbs/10_study.ipynb #a3c72523
 def heatmap_of(
     checkpoint: Checkpoint,
     centred: np.ndarray,  # (C, h, w) evidence of one case, centred over classes
@@ -187,8 +187,8 @@ def display_scale(checkpoint: Checkpoint) -> float | None:
 
 def strength_in_words(heatmap: np.ndarray) -> str:
     "'' for a heatmap with something to see, otherwise why there is little"
-    if not heatmap.any(): return "no positive evidence"
-    return "evidence spread thin" if heatmap.max() < 0.1 else ""
+    if not heatmap.any(): return "none"
+    return "spread thin" if heatmap.max() < 0.1 else ""
 
 
 def thumbnail(pixels: np.ndarray, side: int = 400) -> np.ndarray:
