@@ -15,7 +15,7 @@ from . import __version__
 from .output import RESEARCH_USE
 from .recipe import Recipe
 
-# %% ../nbs/16_cli.ipynb #e39bdf77
+# %% ../nbs/16_cli.ipynb #4ec76e49
 def _load(path):
     "A checkpoint, and a word about which one where none was named"
     from xray_explain.model import load_checkpoint
@@ -88,7 +88,7 @@ def infer(args) -> int:
         one = infer_image(checkpoint, args.image)
         print(f"{one.radiograph.name}: {one.prediction}, confidence {one.confidence:.3f}")
         for name, p in one.record["scores"].items(): print(f"  {name} {p:.3f}")
-        if not one.has_evidence: print("  no positive evidence: the heatmap is empty")
+        print(f"  evidence for {one.prediction}: {one.evidence_in_words}")
         if not args.no_gradcam:
             write_png(out / f"{Path(one.radiograph.name).stem}_gradcam.png", one.overlay())
             print(f"overlay: {out / Path(one.radiograph.name).stem}_gradcam.png")

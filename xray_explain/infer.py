@@ -23,7 +23,7 @@ from .output import RESEARCH_USE, write_json, write_png
 from .radiograph import Radiograph, RadiographError, find_radiographs, read_radiograph
 from .study import demo_folder, heatmap_of, strength_in_words
 
-# %% ../nbs/12_infer.ipynb #b4842cf4
+# %% ../nbs/12_infer.ipynb #051167c3
 @dataclass(frozen=True)
 class Inference:
     "What a classifier says of one radiograph"
@@ -71,13 +71,18 @@ class Inference:
         return (int(x), int(y)) if heat.any() else None
 
     @property
+    def evidence_in_words(self) -> str:
+        "'localised', 'spread thin' or 'none' for the predicted class, on the absolute scale"
+        return strength_in_words(self.heatmap()) or "localised"
+
+    @property
     def record(self) -> dict:
         "One entry of batch_results.json"
         names = self.checkpoint.class_names
         return {
             "image_name": self.radiograph.name, "prediction": self.prediction, "confidence": self.confidence,
             "scores": dict(zip(names, self.probs)), "logits": dict(zip(names, self.logits)),
-            "has_evidence": self.has_evidence, "peak_xy": self.peak, "exact": self.exact,
+            "has_evidence": self.has_evidence, "evidence": self.evidence_in_words, "peak_xy": self.peak, "exact": self.exact,
             "image_shape": self.radiograph.shape, "checkpoint": self.checkpoint.name,
         }
 
@@ -157,10 +162,10 @@ def spread_paths(folder: Path, most: int | None = None) -> list[Path]:
     if most is None or most >= len(paths): return paths
     return [paths[i] for i in np.linspace(0, len(paths) - 1, most).round().astype(int)]
 
-# %% ../nbs/12_infer.ipynb #e76b7431
+# %% ../nbs/12_infer.ipynb #e7c41611
 def results_table(records: list[dict]) -> str:
     "Picture, class, confidence and each class's probability as text"
     rows = [[r["image_name"], r["prediction"], f"{r['confidence']:.3f}", *(f"{p:.3f}" for p in r["scores"].values()),
-             "" if r["has_evidence"] else "no positive evidence"] for r in records]
+             r["evidence"]] for r in records]
     names = list(records[0]["scores"]) if records else []
-    return tabulate(rows, ["image", "prediction", "confidence", *names, ""], disable_numparse=True)
+    return tabulate(rows, ["image", "prediction", "confidence", *names, "evidence"], disable_numparse=True)

@@ -52,7 +52,7 @@ def create_overlay(
     colour = HEAT[np.rint(255 * heat).astype(np.uint8)]
     return np.rint(255 * (picture + opacity[..., None] * (colour - picture))).astype(np.uint8)
 
-# %% ../nbs/11_2_overlay.ipynb #9d600fc9
+# %% ../nbs/11_2_overlay.ipynb #d737d725
 def stamp(
     picture: np.ndarray,  # (H, W, 3) uint8
     text: str,  # parts separated by ' · ', which may be put on lines of their own
@@ -75,7 +75,7 @@ def _stamp_lines(text, width, side):
     fitting = lambda line: 0.95 * width / max(text_width(line, 100), 1) * 100
     readable = max(12, 0.018 * side)
     lines = [text] if fitting(text) >= readable else text.split(" · ")
-    return lines, round(max(readable, min(0.034 * side, *map(fitting, lines))))
+    return lines, int(max(readable, min(0.034 * side, *map(fitting, lines))))  # rounded up it would not fit
 
 # %% ../nbs/11_2_overlay.ipynb #072056f0
 OUTLINE = np.array([64, 240, 255], np.float32)  # RGB

@@ -36,7 +36,7 @@ def report_notebook(name: str) -> Path:
         raise ReportError(f"there is no report '{name}'; there are {', '.join(REPORTS)}")
     return path
 
-# %% ../nbs/14_publish.ipynb #b6c3a380
+# %% ../nbs/14_publish.ipynb #cb2dbcca
 _PAGE = """
 {%- extends 'basic/index.html.j2' -%}
 {%- block header -%}
@@ -47,7 +47,8 @@ _PAGE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 img { max-width: 100%; height: auto; }
 table { border-collapse: collapse; margin: 1rem 0; font-size: 0.9rem; display: block; overflow-x: auto; }
-th, td { padding: 0.3rem 0.8rem; border-bottom: 1px solid #ddd; text-align: right; }
+table, th, td { border: 0 solid #ddd; }
+th, td { padding: 0.3rem 0.8rem; border-bottom-width: 1px; text-align: right; }
 th { text-align: left; font-weight: 600; }
 pre { overflow-x: auto; font-size: 0.85rem; }
 .prompt, .anchor-link { display: none; }
@@ -62,7 +63,7 @@ def as_html(nb: nbformat.NotebookNode) -> str:
     "An executed notebook as one self-contained page"
     live = Config(TagRemovePreprocessor={"enabled": True, "remove_cell_tags": {"live"}})
     exporter = HTMLExporter(config=live, extra_loaders=[DictLoader({"page.html.j2": _PAGE})], template_file="page.html.j2",
-                            exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, embed_images=True)
+                            exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True, exclude_raw=True, embed_images=True)
     return exporter.from_notebook_node(nb)[0]
 
 # %% ../nbs/14_publish.ipynb #6dc4fbe4
