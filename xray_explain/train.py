@@ -31,16 +31,14 @@ from .output import RESEARCH_USE, atomic_path, write_json
 from .radiograph import read_radiograph
 from .recipe import Recipe
 
-# %% ../nbs/07_train.ipynb #adaa9c8c
+# %% ../nbs/07_train.ipynb #1bfc9110
 class TrainingError(ValueError):
     "A training that cannot start or go on: one line that says why"
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    "The way from radiograph to tensor that a recipe asks for, with the mean and deviation the architecture expects"
-    usual = timm.get_pretrained_cfg(recipe.architecture) or Preprocessing()
-    return Preprocessing((recipe.image_size, recipe.image_size), recipe.fit, recipe.contrast,
-                         tuple(usual.mean), tuple(usual.std))
+    "The way from radiograph to tensor that a recipe asks for"
+    return Preprocessing((recipe.image_size, recipe.image_size), recipe.fit, recipe.contrast)
 
 # %% ../nbs/07_train.ipynb #947d6fa5
 def _canvas_pair(row, preprocessing):
