@@ -79,7 +79,7 @@ def save_gallery(study: Study, class_idx: int, output_dir: str | Path, k: int = 
                  **colour_legend(study.checkpoint, normalize))
     return path
 
-# %% ../nbs/13_report.ipynb #ab41beff
+# %% ../nbs/13_report.ipynb #da26b0e6
 def comparison_cases(study: Study, records: pd.DataFrame, k: int = 6) -> np.ndarray:
     "Up to k indices into the study: lesion classes in turn, within a class evenly from the lowest to the highest IoU"
     shown = records.query("map == 'evidence' and shown_class == 'true'").reset_index(drop=True)
@@ -88,6 +88,11 @@ def comparison_cases(study: Study, records: pd.DataFrame, k: int = 6) -> np.ndar
               for _, group in shown.sort_values(["iou", "image_id"]).groupby("label")]
     chosen = np.concatenate(spread) if spread else np.array([], int)
     return study.annotated[chosen[spread_evenly(shown.label[chosen], k)]] if len(chosen) else chosen
+
+
+def _evidence(heat: np.ndarray) -> str:
+    said = strength_in_words(heat)
+    return f"evidence: {said}" if said else ""
 
 
 def comparison_panels(study: Study, records: pd.DataFrame, k: int = 6, normalize: str = "absolute") -> list[Tile]:
@@ -100,7 +105,7 @@ def comparison_panels(study: Study, records: pd.DataFrame, k: int = 6, normalize
         heat = heatmap_of(study.checkpoint, study.centred[i], c, picture.shape, normalize)
         found = by_name.loc[row.image_id]
         panels.append(Tile(picture, heat, mask, f"IoU {found.iou:.2f}, {'hit' if found.hit else 'miss'}",
-                           f"{row.label}\ncalled {row.prediction}, p = {row.confidence:.2f}\n{row.image_id}"))
+                           f"{row.label}\ncalled {row.prediction}, p = {row.confidence:.2f}\n{row.image_id}\n{_evidence(heat)}".strip()))
     return panels
 
 
@@ -140,12 +145,7 @@ def localization_table(report: dict) -> pd.DataFrame:
     names = {"mean_iou": "mean IoU", "hit_rate": "hit rate", "share_inside": "share inside", "num_images": "cases", "num_empty": "empty maps"}
     return pd.DataFrame(rows).rename(columns=names).set_index(["map", "measured on"]).round(3)
 
-# %% ../nbs/13_report.ipynb #1b4cc6b7
-def _evidence(heat: np.ndarray) -> str:
-    said = strength_in_words(heat)
-    return f"evidence: {said}" if said else ""
-
-
+# %% ../nbs/13_report.ipynb #da5f670a
 def explanation_figure(inference: Inference, normalize: str = "absolute", side: int = 400) -> Figure:
     "The radiograph and every class's evidence with its probability"
     picture, names = thumbnail(inference.radiograph.pixels, side), inference.checkpoint.class_names
