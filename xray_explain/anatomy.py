@@ -95,7 +95,7 @@ class Scene:
     shutter: tuple[float, ...] | None  # margins above, below, left, right of the collimated field, in sides
     marker: tuple  # text, (x, y) from its corner and height in sides, brightness, number of the corner
 
-# %% ../nbs/04_anatomy.ipynb #ccaab1fa
+# %% ../nbs/04_anatomy.ipynb #52dc65c7
 def _draw_bones(rng, height):
     "One or two bones on a picture of `height` mm, with a joint in two of three scenes"
     radius, depth = rng.uniform(9.5, 15), rng.uniform(0.85, 1.15)
@@ -125,8 +125,8 @@ def _draw_limb(rng, bones):
 def _draw_exposure(rng):
     "Dose, scatter, heel effect and display"
     return dict(photons=10 ** rng.uniform(3.9, 4.9), scatter=rng.uniform(0.1, 0.45),
-                heel=tuple(rng.normal(0, 0.12, 2)), window=(rng.uniform(0.05, 0.33), rng.uniform(0.97, 1.12)),
-                gamma=rng.uniform(0.8, 1.5))
+                heel=tuple(rng.normal(0, 0.12, 2)), window=(rng.uniform(0.14, 0.36), rng.uniform(0.97, 1.12)),
+                gamma=rng.uniform(1.05, 1.65))
 
 
 def _draw_front(rng):

@@ -26,9 +26,9 @@ from .dataset import BTXRD_CLASSES, NORMAL
 from .output import atomic_path
 from .pathology import KINDS, Site, draw_site, localise
 
-# %% ../nbs/04_phantom.ipynb #7b915799
+# %% ../nbs/04_phantom.ipynb #a28ad632
 OUTLINE_BOUND = 0.02  # of the display's range
-VERSION = 1  # counts changes after which a seed gives another phantom
+VERSION = 2  # counts changes after which a seed gives another phantom
 
 
 def outline_mask(
