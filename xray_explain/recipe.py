@@ -8,7 +8,7 @@ __all__ = ['CHOICES', 'Recipe']
 # %% ../nbs/06_recipe.ipynb #0e63e398
 from dataclasses import dataclass, field
 
-# %% ../nbs/06_recipe.ipynb #980aea3a
+# %% ../nbs/06_recipe.ipynb #f6a7aa06
 CHOICES = {"pose": ("upright", "any"), "fit": ("pad", "stretch"), "contrast": ("none", "stretch", "clahe"),
            "balance": ("weights", "sampling", "none"), "form": ("share", "overlap", "outside"), "precision": ("fp32", "bf16")}
 
@@ -22,6 +22,7 @@ class Recipe:
 
     architecture: str = _option("efficientnet_b0", "a name from timm.list_models()")
     start: str = _option("", "weights to start from: a file, or 'hub' for timm's own; none: random weights")
+    freeze: int = _option(0, "stages of the network, the stem first, that keep the weights they start from; 4 halve the time")
     output_stride: int = _option(32, "pixels per cell of the feature grid; 16 gives a finer heatmap")
     image_size: int = _option(224, "rows and columns of the canvas")
     pose: str = _option("upright", "how pictures are turned: 'upright' by up to 15 degrees, 'any' also by quarter turns and upside down")
@@ -43,6 +44,7 @@ class Recipe:
     seed: int = _option(0, "of everything that is left to chance")
 
     def __post_init__(self):
+        if self.freeze and not self.start: raise ValueError("freeze keeps weights as they start: name some with start")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}")

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TrainingError', 'preprocessing_of', 'load_canvases', 'augment', 'training_split', 'predict', 'validation_figures',
-           'first_net', 'Trainer', 'evidence_scale', 'draw_curve', 'train']
+           'first_net', 'first_stages', 'Trainer', 'evidence_scale', 'draw_curve', 'train']
 
-# %% ../nbs/07_train.ipynb #5ac7ae26
+# %% ../nbs/07_train.ipynb #49255fd4
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_class_weight
+from timm.models import group_modules
 from timm.utils import ModelEmaV3
 from tqdm.auto import tqdm
 
@@ -129,7 +130,7 @@ def validation_figures(logits: torch.Tensor, labels: torch.Tensor) -> dict:
     return {"val_loss": F.cross_entropy(logits, labels).item(),
             "val_accuracy": accuracy_score(labels, p.argmax(1)), "val_auc": float(auc)}
 
-# %% ../nbs/07_train.ipynb #8a164ce8
+# %% ../nbs/07_train.ipynb #342ed8bd
 def first_net(recipe: Recipe, num_classes: int) -> torch.nn.Module:
     "The network as the training finds it"
     args, hub = {**recipe.model_args, "drop_rate": recipe.dropout}, recipe.start == "hub"
@@ -142,11 +143,21 @@ def first_net(recipe: Recipe, num_classes: int) -> torch.nn.Module:
     return net
 
 
+def first_stages(
+    net: torch.nn.Module,  # a timm model
+    count: int,  # the stem is the first
+) -> list[torch.nn.Module]:  # the modules with weights in them
+    "The first stages of a network, as timm groups them; ValueError where there are not so many"
+    stages = group_modules(net, net.group_matcher(coarse=True))
+    if count >= len(stages): raise ValueError(f"the network has {len(stages)} stages; freeze fewer than {count}")
+    return [net.get_submodule(name) for stage in sorted(stages)[:count] for name in stages[stage]]
+
+
 def _parameters(net, recipe):
     "Two groups for the optimiser: the classifier with a rate of its own, and the rest"
     head = list(net.get_classifier().parameters())
     new = {id(p) for p in head}
-    rest = [p for p in net.parameters() if id(p) not in new]
+    rest = [p for p in net.parameters() if id(p) not in new and p.requires_grad]
     return [{"params": rest, "lr": recipe.rate}, {"params": head, "lr": recipe.rate * recipe.head_rate}]
 
 
@@ -158,6 +169,7 @@ class Trainer:
         self.recipe, self.device, self.class_weights, self.history = recipe, torch.device(device), weights.to(device), []
         self.way = preprocessing_of(recipe)
         self.net = first_net(recipe, len(classes)).to(device, memory_format=torch.channels_last)
+        self.frozen = [m.requires_grad_(False) for m in first_stages(self.net, recipe.freeze)]
         self.optimiser = torch.optim.AdamW(_parameters(self.net, recipe), weight_decay=recipe.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, [g["lr"] for g in self.optimiser.param_groups], total_steps=max(2, steps * recipe.epochs), pct_start=0.1)
@@ -206,6 +218,7 @@ class Trainer:
         rng = torch.Generator().manual_seed(self.recipe.seed * 1000 + number)
         batches, sums = self.batches(labels, rng), torch.zeros(2)
         self.net.train()
+        for m in self.frozen: m.eval()  # the statistics of batch normalisation stay too
         bar = tqdm(batches, desc=f"epoch {number}/{self.recipe.epochs}", disable=not progress, leave=False)
         for n, b in enumerate(bar, 1):
             sums += self.step(pictures[b], masks[b], labels[b], rng)
