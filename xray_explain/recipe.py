@@ -8,9 +8,10 @@ __all__ = ['CHOICES', 'Recipe']
 # %% ../nbs/06_recipe.ipynb #0e63e398
 from dataclasses import dataclass, field
 
-# %% ../nbs/06_recipe.ipynb #f6a7aa06
+# %% ../nbs/06_recipe.ipynb #d68e9fa4
 CHOICES = {"pose": ("upright", "any"), "fit": ("pad", "stretch"), "contrast": ("none", "stretch", "clahe"),
-           "balance": ("weights", "sampling", "none"), "form": ("share", "overlap", "outside"), "precision": ("fp32", "bf16")}
+           "balance": ("weights", "sampling", "none"), "form": ("share", "overlap", "outside"), "keep": ("best", "last"),
+           "precision": ("fp32", "bf16")}
 
 
 def _option(default, told): return field(default=default, metadata={"help": told})
@@ -40,6 +41,7 @@ class Recipe:
     guidance: float = _option(0.0, "weight of the term that asks for evidence inside the outlines")
     form: str = _option("overlap", "of that term: 'share', 'overlap' or 'outside'")
     precision: str = _option("fp32", "'bf16' computes the network in bfloat16, with weights and losses in float32")
+    keep: str = _option("best", "which weights: 'best' on validation, or 'last', for a final training whose length is known")
     patience: int = _option(6, "epochs without a lower validation loss until the training ends")
     seed: int = _option(0, "of everything that is left to chance")
 

@@ -130,7 +130,7 @@ def validation_figures(logits: torch.Tensor, labels: torch.Tensor) -> dict:
     return {"val_loss": F.cross_entropy(logits, labels).item(),
             "val_accuracy": accuracy_score(labels, p.argmax(1)), "val_auc": float(auc)}
 
-# %% ../nbs/07_train.ipynb #342ed8bd
+# %% ../nbs/07_train.ipynb #bd03aae6
 def first_net(recipe: Recipe, num_classes: int) -> torch.nn.Module:
     "The network as the training finds it"
     args, hub = {**recipe.model_args, "drop_rate": recipe.dropout}, recipe.start == "hub"
@@ -226,16 +226,16 @@ class Trainer:
         return dict(zip(("train_loss", "guidance_loss"), (sums / len(batches)).tolist()))
 
     def note(self, figures: dict):
-        "Add an epoch to the history, and keep the weights if they are the best so far"
+        "Add an epoch to the history, and keep the weights if they are the best so far, or always"
         self.history.append({"epoch": len(self.history) + 1, **figures})
-        if figures["val_loss"] == min(h["val_loss"] for h in self.history):
+        if self.recipe.keep == "last" or figures["val_loss"] == min(h["val_loss"] for h in self.history):
             self.best = {k: v.clone() for k, v in self.judged.state_dict().items()}
 
     @property
     def done(self) -> bool:
         "All epochs done, or no lower validation loss for `patience` epochs"
         losses = [h["val_loss"] for h in self.history]
-        stale = bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
+        stale = self.recipe.keep == "best" and bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= self.recipe.patience
         return len(losses) >= self.recipe.epochs or stale
 
     def state_dict(self) -> dict:
@@ -252,7 +252,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.best, self.history = state["best"], state["history"]
 
-# %% ../nbs/07_train.ipynb #b3ae5a42
+# %% ../nbs/07_train.ipynb #60ea7e41
 def evidence_scale(checkpoint: Checkpoint, pictures: torch.Tensor, labels: torch.Tensor) -> tuple:
     "Per class, the 95th percentile of its positive centred local logits on pictures (N, h, w) uint8 of that class"
     scales = []
@@ -321,7 +321,7 @@ def train(
 def _finish(trainer, cases, count, pictures, labels, out, half) -> Checkpoint:
     "Write the best network with its scales and its history in a few words"
     recipe = trainer.recipe
-    best = min(trainer.history, key=lambda h: h["val_loss"])
+    best = trainer.history[-1] if recipe.keep == "last" else min(trainer.history, key=lambda h: h["val_loss"])
     summary = {"data": cases.name, "kind": cases.kind, "train_cases": count, "val_cases": len(labels), **best,
                "recipe": {**asdict(recipe), "start": Path(recipe.start).name}}
     net = trainer.net.to("cpu", memory_format=torch.contiguous_format).eval().requires_grad_(False)
