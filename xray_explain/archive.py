@@ -71,11 +71,11 @@ def _check_amount(members: list[zipfile.ZipInfo], packed: int, free: int):
         raise DatasetError(f"unpacked it takes {total / 1e9:.3g} GB and the disk has {free / 1e9:.3g} GB left; make room")
     if any(m.flag_bits & 1 for m in members): raise DatasetError("it is locked with a password; unpack it yourself")
 
-# %% ../nbs/03_1_archive.ipynb #c11d21b2
+# %% ../nbs/03_1_archive.ipynb #20ff38c7
 def _copy(zipped: zipfile.ZipFile, wanted: dict, folder: Path, name: str, progress: bool):
     "Write the members below `folder`"
     total = sum(m.file_size for m in wanted.values())
-    with tqdm(total=total, unit="B", unit_scale=True, desc=f"unpacking {name}", disable=not progress) as bar:
+    with tqdm(total=total, unit="B", unit_scale=True, desc=f"unpacking {name}", disable=None if progress else True) as bar:
         for parts, info in wanted.items():
             place = folder.joinpath(*parts)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def archive_store() -> Path:
 def unpack(
     path: str | Path,  # a zip file
     store: Path | None = None,  # folder for unpacked archives; None: `archive_store`
-    progress: bool = True,
+    progress: bool = True,  # show a bar on a terminal, and say where the files are
 ) -> Path:  # the folder with its content
     "Unpack a zip safely, once; DatasetError in one line where that is not possible"
     path, store = Path(path), store or archive_store()
@@ -132,7 +132,7 @@ def unpack(
             _fill(zipped, path, folder, progress)
     # its readers raise many things on a broken archive: zlib's errors, struct's, EOFError
     except Exception as e: raise DatasetError(f"{plain_name(path)}: {_why(e)}") from None
-    if progress: print(f"{path.name} is unpacked in {str(folder).replace(str(Path.home()), '~', 1)}", file=sys.stderr)
+    if progress and sys.stderr.isatty(): print(f"{path.name} is unpacked in {str(folder).replace(str(Path.home()), '~', 1)}", file=sys.stderr)
     return folder
 
 # %% ../nbs/03_1_archive.ipynb #f02c28ea

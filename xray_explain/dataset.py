@@ -253,7 +253,7 @@ def _class_names(labels: pd.Series) -> tuple[str, ...]:
     "The names that occur, Normal first, the others in the order of the alphabet"
     return tuple(sorted(set(labels) - {""}, key=lambda c: (c != NORMAL, c)))
 
-# %% ../nbs/03_dataset.ipynb #21444019
+# %% ../nbs/03_dataset.ipynb #9f053c5a
 @dataclass(frozen=True, eq=False, repr=False)
 class Listing:
     "Every row of a data set's table with its files, usable or not"
@@ -285,6 +285,14 @@ class Listing:
                 | {what: list(names) for what, names in _case_troubles(self.usable).items()}
                 | _file_troubles(self.rows, *self.files) | {"picture that only the split file names": alone})
 
+    def cases(self) -> "Cases":
+        "The usable rows as cases; DatasetError where there are none"
+        usable, problems = self.usable.reset_index(drop=True), _problems(self.troubles)
+        if usable.empty: raise DatasetError(f"{self.name} holds no usable case. {'; '.join(problems)}")
+        usable = usable.assign(annotation=usable.annotation.where(usable.label != NORMAL, None))
+        together = self.manifest is not None and keeps_doubles_together(self.manifest)
+        return Cases(usable, self.classes, problems, self.name, self.kind, self.grouped, together)
+
 
 def list_rows(
     data: str | Path,  # as for `read_cases`
@@ -301,7 +309,7 @@ def list_rows(
     classes = tuple(classes or fixed or _class_names(labels))
     unusable = _row_troubles(rows, classes, from_flags=fixed is not None)
     name = folder.name if Path(data).is_dir() else data_name(data)
-    listing = Listing(rows, classes, unusable, files, name, kind, (_texts(table, "group") != "").any())
+    listing = Listing(rows, classes, unusable, files, name, kind, bool((_texts(table, "group") != "").any()))
     return _with_manifest(listing, manifest) if manifest else listing
 
 
@@ -315,16 +323,11 @@ def _with_manifest(listing: Listing, path: str | Path) -> Listing:
     grouped = listing.grouped or ("group" in manifest and "duplicate_of" not in manifest)
     return replace(listing, rows=rows, unusable=listing.unusable | left_out, grouped=grouped, manifest=manifest)
 
-# %% ../nbs/03_dataset.ipynb #738139c9
+# %% ../nbs/03_dataset.ipynb #f188b233
 def read_cases(
     data: str | Path,  # a zip or a folder with images/, dataset.csv or dataset.xlsx, Annotations/ if there are outlines
     classes=None,  # class names in the order wanted; default: BTXRD's, or Normal first, then by the alphabet
     manifest: str | Path | None = None,  # a split file, whose split and group count instead of the table's
 ) -> Cases:
     "Read a data set, leave out what cannot be used and list why; DatasetError where nothing can be used"
-    listing = list_rows(data, classes, manifest)
-    cases, problems = listing.usable, _problems(listing.troubles)
-    if cases.empty: raise DatasetError(f"{listing.name} holds no usable case. {'; '.join(problems)}")
-    cases = cases.assign(annotation=cases.annotation.where(cases.label != NORMAL, None)).reset_index(drop=True)
-    together = listing.manifest is not None and keeps_doubles_together(listing.manifest)
-    return Cases(cases, listing.classes, problems, listing.name, listing.kind, bool(listing.grouped), together)
+    return list_rows(data, classes, manifest).cases()
