@@ -20,7 +20,7 @@ from .duplicates import NEAR
 from .output import RESEARCH_USE, atomic_path, write_json
 from .radiograph import RadiographError, read_radiograph
 
-# %% ../nbs/04_2_audit_page.ipynb #0cbf7d55
+# %% ../nbs/04_2_audit_page.ipynb #a9c9fde9
 def _grid(table: pd.DataFrame, **options) -> str:
     return tabulate(table.astype(object).where(table.notna(), "-"), headers="keys", floatfmt="g", **options)
 
@@ -33,17 +33,17 @@ def audit_text(audit: Audit) -> str:
     if (sexes := audit.sexes()) is not None: parts += [_grid(sexes)]
     if audit.findings.empty: parts += ["Nothing wrong was found."]
     else: parts += [f"{len(audit.findings)} findings", _grid(audit.counts().reset_index(), showindex=False, maxcolwidths=[50, None, 60])]
-    parts += [listing.cases().caveat] if len(listing.usable) else []
-    return "\n\n".join(parts)
+    parts += [listing.cases().origin_caveat] if len(listing.usable) else []
+    return "\n\n".join(filter(None, parts))
 
-# %% ../nbs/04_2_audit_page.ipynb #8431e3ea
+# %% ../nbs/04_2_audit_page.ipynb #c3703260
 def audit_record(audit: Audit) -> dict:
     "What audit.json holds"
     listing, name = audit.listing, audit.pictures.image_id
     nested = lambda table: None if table is None else table.astype(object).where(table.notna(), None).to_dict("index")
     pairs = [{"a": name.iloc[p.a], "b": name.iloc[p.b], "bits": p.bits, "equal": bool(p.equal)} for p in audit.pairs.itertuples()]
     return {"research_use": RESEARCH_USE, "data": listing.name, "kind": listing.kind, "rows": len(listing.rows),
-            "usable": len(listing.usable), "caveat": listing.cases().caveat if len(listing.usable) else "",
+            "usable": len(listing.usable), "caveat": listing.cases().origin_caveat if len(listing.usable) else "",
             "by_class": nested(audit.by_class()), "measures": nested(audit.measures()), "sexes": nested(audit.sexes()),
             "near_bits": NEAR, "doubles": pairs,
             "findings": {what: rows[["image_id", "detail"]].to_dict("records") for what, rows in audit.findings.groupby("finding", sort=False)}}

@@ -180,7 +180,7 @@ def _problems(troubles: dict) -> tuple[str, ...]:
     "One line for each kind of trouble that occurs: what, how often, where"
     return tuple(f"{what} ({len(names)}): {_listed(names)}" for what, names in troubles.items() if len(names))
 
-# %% ../nbs/03_dataset.ipynb #fe4715b7
+# %% ../nbs/03_dataset.ipynb #b9d66c49
 @dataclass(frozen=True, eq=False, repr=False)
 class Cases:
     "The usable cases of a folder and what was wrong with it"
@@ -203,11 +203,15 @@ class Cases:
         return replace(self, table=chosen)
 
     @property
+    def origin_caveat(self) -> str:
+        "What has to be said of the pictures themselves, '' for nothing"
+        return INDEPENDENT if self.kind == "plain" and not self.grouped else CAVEATS[self.kind]
+
+    @property
     def caveat(self) -> str:
         "What a reader of any figure on this data has to know, above all which leakage cannot be excluded"
-        if self.kind == "phantom": return CAVEATS[self.kind]  # drawn one by one, so independent
-        alone = self.kind == "plain" and not self.grouped
-        return " ".join(filter(None, [CAVEATS[self.kind], INDEPENDENT if alone else "", TOGETHER if self.together else UNSEEN]))
+        if self.kind == "phantom": return self.origin_caveat  # drawn one by one, so independent
+        return f"{self.origin_caveat} {TOGETHER if self.together else UNSEEN}".strip()
 
     @property
     def lesion_classes(self) -> tuple[str, ...]:
