@@ -6,7 +6,7 @@
 __all__ = ['Inference', 'infer_radiographs', 'infer_image', 'overlay_names', 'infer_folder', 'picture_folder', 'spread_paths',
            'results_table']
 
-# %% ../nbs/12_infer.ipynb #c9a324ae
+# %% ../nbs/12_infer.ipynb #08a234d7
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from tabulate import tabulate
 from tqdm.auto import tqdm
 
+from .archive import data_folder
 from .cam import explain
 from .figures import create_overlay, stamp
 from .model import Checkpoint
@@ -149,10 +150,11 @@ def infer_folder(
         write_json(out / "failures.json", failures)
     return records, failures
 
-# %% ../nbs/12_infer.ipynb #d5dc8e7f
+# %% ../nbs/12_infer.ipynb #5e619495
 def picture_folder(data: str | Path) -> Path:
-    "Where the pictures are: images/ of a data set, the folder itself otherwise; '' is the embedded default"
+    "Where the pictures are: images/ of a data set or its zip, the folder itself otherwise; '' is the embedded default"
     folder = Path(data or demo_folder(progress=False))
+    if folder.is_file(): folder = data_folder(folder)
     return folder / "images" if (folder / "images").is_dir() else folder
 
 

@@ -27,7 +27,7 @@ from .model import Checkpoint
 from .phantom import write_phantoms
 from .radiograph import RadiographError, read_radiograph
 
-# %% ../nbs/10_study.ipynb #1fbb13a8
+# %% ../nbs/10_study.ipynb #ee101e6d
 DEMO_SEED = 2026  # the shipped model was trained on another
 
 
@@ -38,12 +38,13 @@ def demo_folder(per_class: int = 50, progress: bool = True) -> Path:
 
 
 def open_cases(
-    folder: str | Path,  # a data set; '' for the embedded default
+    folder: str | Path,  # a data set, its folder or zip; '' for the embedded default
     checkpoint: Checkpoint,  # its class names decide
     split: str = "",  # '': the cases marked 'test' where there are any, otherwise all
+    manifest: str | Path = "",  # a split file; '': the table's own split
 ) -> Cases:
     "Cases for a report, in the classes of the checkpoint; raises DatasetError where they do not fit"
-    cases = read_cases(folder or demo_folder(progress=False), classes=checkpoint.class_names)
+    cases = read_cases(folder or demo_folder(progress=False), checkpoint.class_names, manifest or None)
     split = split or ("test" if "test" in set(cases.table.split) else "")
     return cases.split(split) if split else cases
 
