@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTRASTS', 'DEMO', 'Preprocessing', 'enhance', 'CheckpointError', 'Checkpoint', 'build_net', 'save_checkpoint',
-           'load_checkpoint', 'start_from']
+           'is_half', 'load_checkpoint', 'start_from']
 
 # %% ../nbs/06_model.ipynb #30a4e3c7
 import json
@@ -140,7 +140,7 @@ def save_checkpoint(
     data = save(weights, metadata={"xray_explain": json.dumps(checkpoint.header, ensure_ascii=False)})
     with atomic_path(path) as p: p.write_bytes(data)
 
-# %% ../nbs/06_model.ipynb #3a8f3e0e
+# %% ../nbs/06_model.ipynb #fb84c661
 def _read_safetensors(path: Path) -> tuple[dict, dict]:
     "Header and weights of our own format"
     try:
@@ -203,6 +203,13 @@ def _misfit(net: nn.Module, weights: dict) -> str:
             return f"{key} has shape {tuple(tensor.shape)} where {tuple(wanted[key].shape)} belongs"
         if tensor.is_floating_point() and not tensor.isfinite().all(): return f"{key} holds NaN or infinite numbers"
     return ""
+
+
+def is_half(path: str | Path | None) -> bool:
+    "Whether a file of our own format holds weights in float16; None: the demo"
+    path = Path(path or DEMO)
+    if path.suffix != ".safetensors": return False
+    return any(t.dtype == torch.float16 for t in load_file(path).values())
 
 
 DEMO = Path(__file__).parent / "demo" / "bone_phantoms_b0.safetensors" if "__file__" in globals() else None
