@@ -17,11 +17,12 @@ from .model import Checkpoint
 from .novelty import UNLIKE
 from .output import RESEARCH_USE, atomic_path
 
-# %% ../nbs/13_2_card.ipynb #5890b3d1
+# %% ../nbs/13_2_card.ipynb #70fa8fa4
 def _markdown(table: pd.DataFrame) -> str:
     "A table in Markdown, its index as first columns"
-    return tabulate(table.reset_index() if isinstance(table.index, pd.MultiIndex) else table, headers="keys", tablefmt="github",
-                    showindex=not isinstance(table.index, pd.MultiIndex), disable_numparse=True)
+    several = isinstance(table.index, pd.MultiIndex)
+    return tabulate(table.reset_index() if several else table, headers="keys", tablefmt="github", showindex=not several,
+                    disable_numparse=True)
 
 
 def _model(checkpoint: Checkpoint) -> str:
@@ -31,17 +32,20 @@ def _model(checkpoint: Checkpoint) -> str:
     return "\n".join([
         f"- Network: timm `{checkpoint.architecture}`{f' ({args})' if args else ''}",
         f"- Classes: {', '.join(checkpoint.class_names)}",
-        f"- Input: {way.size[0]} × {way.size[1]} pixels, one grey channel in all three, fit `{way.fit}`, contrast `{way.contrast}`",
+        f"- Input: {way.size[0]} × {way.size[1]} pixels, grey, fit `{way.fit}`, contrast `{way.contrast}`",
         f"- Output: a probability and an evidence map for each class; {RESEARCH_USE[0].lower()}{RESEARCH_USE[1:]}"])
 
 
 def _training(checkpoint: Checkpoint, procedure: tuple) -> str:
     "Data and procedure, as far as the header and the caller know"
     known = checkpoint.training
-    lines = [f"- Data: {known['data']}, {known.get('train_cases', '?')} cases for training, {known.get('val_cases', '?')} for validation. "
-             f"{CAVEATS.get(known.get('kind', ''), '')}".strip()] if "data" in known else ["- The checkpoint does not say what it was trained on."]
-    if "recipe" in known: lines.append("- Recipe: " + ", ".join(f"{k} {v}" for k, v in known["recipe"].items() if v != ""))
-    figures = [f"{k} {known[k]:.4g}" for k in ("epoch", "val_loss", "val_accuracy", "val_auc") if isinstance(known.get(k), (int, float))]
+    counts = f"{known.get('train_cases', '?')} cases for training, {known.get('val_cases', '?')} for validation"
+    data = f"- Data: {known['data']}, {counts}. {CAVEATS.get(known.get('kind'), '')}" if "data" in known else ""
+    lines = [data.strip() or "- The checkpoint does not say what it was trained on."]
+    recipe = ", ".join(f"{k} {v}" for k, v in known.get("recipe", {}).items() if v != "")
+    if recipe: lines.append(f"- Recipe: {recipe}")
+    kept = ("epoch", "val_loss", "val_accuracy", "val_auc")
+    figures = [f"{k} {known[k]:.4g}" for k in kept if isinstance(known.get(k), (int, float))]
     if figures: lines.append("- Best on validation: " + ", ".join(figures))
     return "\n".join(lines) + ("\n\n```sh\n" + "\n".join(procedure) + "\n```" if procedure else "")
 
@@ -49,28 +53,31 @@ def _training(checkpoint: Checkpoint, procedure: tuple) -> str:
 def _measured(report: dict | None) -> str:
     "Performance with intervals, operating points and groups"
     if report is None: return "Not evaluated."
-    parts = [f"{report['num_images']} cases of {report['data']} in {report['num_groups']} groups: accuracy {said(report['accuracy'])}, macro AUC "
-             f"{said(report['macro']['auc'])}. In brackets 95 % intervals from {report['resamples']} resamples of whole groups. {report['caveat']}".strip(),
-             _markdown(performance_table(report))]
-    if report["operating_points"]: parts += ["Operating points, chosen on validation:", _markdown(operating_table(report))]
+    summary = (f"{report['num_images']} cases of {report['data']} in {report['num_groups']} groups: accuracy "
+               f"{said(report['accuracy'])}, macro AUC {said(report['macro']['auc'])}. In brackets 95 % intervals from "
+               f"{report['resamples']} resamples of whole groups. {report['caveat']}")
+    parts = [summary.strip(), _markdown(performance_table(report))]
+    if report["operating_points"]:
+        parts += ["Operating points, chosen on validation:", _markdown(operating_table(report))]
     groups = group_table(report)
     return "\n\n".join(parts + ([] if groups.empty else ["Groups of patients:", _markdown(groups)]))
 
 
 def _confidence(checkpoint: Checkpoint, report: dict | None) -> str:
     "Calibration, and pictures unlike the training's"
-    fitted = checkpoint.calibration
-    parts = [f"Temperature {checkpoint.temperature:.4g}, fitted on {fitted['num_images']} validation cases." if fitted else "The confidence is not calibrated."]
+    fitted, seen = checkpoint.calibration, (report or {}).get("novelty")
+    parts = ["The confidence is not calibrated." if not fitted else
+             f"Temperature {checkpoint.temperature:.4g}, fitted on {fitted['num_images']} validation cases."]
     if report: parts.append(_markdown(calibration_table(report)))
-    seen = (report or {}).get("novelty")
-    parts.append("The model cannot tell whether a picture is unlike those of its training." if checkpoint.novelty is None else
-                 f"A picture whose score is above 1 is {UNLIKE}." + (f" Of the evaluated cases {seen['share_flagged']:.1%} were flagged." if seen else ""))
+    share = f" Of the evaluated cases {seen['share_flagged']:.1%} were flagged." if seen else ""
+    parts.append("The model cannot tell whether a picture is unlike those of its training." if not checkpoint.novelty
+                 else f"A picture whose score is above 1 is {UNLIKE}.{share}")
     return "\n\n".join(parts)
 
 
 LIMITS = """- {caveat}A prediction on any other kind of picture means nothing, whatever its confidence.
-- A picture that is not flagged as unlike the training's is not thereby a fit one: a film turned upside down, another disease or
-  another scanner may look familiar.
+- A picture that is not flagged as unlike the training's is not thereby a fit one: a film turned upside down, another
+  disease or another scanner may look familiar.
 - Evidence maps say from which cells a logit was summed, not which pixels caused it.
 - Calibration and operating points hold for data like the validation cases, with their share of each class."""
 
@@ -82,10 +89,11 @@ def model_card(
 ) -> str:
     "A checkpoint's model card in Markdown; ValueError where the evaluation is of another checkpoint"
     if report and report["checkpoint"] != checkpoint.name:
-        raise ValueError(f"the evaluation is of '{report['checkpoint']}', not of '{checkpoint.name}': evaluate this checkpoint first")
+        raise ValueError(f"the evaluation is of '{report['checkpoint']}', not of '{checkpoint.name}'; evaluate that")
     caveat = f"{checkpoint.caveat} " if checkpoint.caveat else ""
-    parts = {"Model": _model(checkpoint), "Training": _training(checkpoint, procedure), "Performance": _measured(report),
-             "Confidence": _confidence(checkpoint, report), "Limits": LIMITS.format(caveat=caveat)}
+    parts = {"Model": _model(checkpoint), "Training": _training(checkpoint, procedure),
+             "Performance": _measured(report), "Confidence": _confidence(checkpoint, report),
+             "Limits": LIMITS.format(caveat=caveat)}
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
     return f"# {checkpoint.name}\n\n**{RESEARCH_USE}.**\n\n{body}\n"
 

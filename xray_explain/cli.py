@@ -16,7 +16,7 @@ from . import __version__
 from .output import RESEARCH_USE
 from .recipe import Recipe
 
-# %% ../nbs/16_cli.ipynb #8ec3fcec
+# %% ../nbs/16_cli.ipynb #50397536
 def _load(path):
     "A checkpoint, and a word about which one where none was named"
     from xray_explain.model import load_checkpoint
@@ -55,7 +55,8 @@ def calibrate(args) -> int:
     from xray_explain.train import load_canvases, training_split
     before = _load(args.checkpoint)
     cases = read_cases(args.data, classes=before.class_names)
-    held = cases.split(args.split) if args.split else training_split(cases, before.training.get("recipe", {}).get("seed", 0))[1]
+    seed = before.training.get("recipe", {}).get("seed", 0)
+    held = cases.split(args.split) if args.split else training_split(cases, seed)[1]
     pictures, _, labels = load_canvases(held, before.preprocessing)
     after = fit(before, pictures, labels.numpy(), held.table.group, args.rule)
     save_checkpoint(args.output, after, half=is_half(args.checkpoint))
@@ -63,7 +64,7 @@ def calibrate(args) -> int:
     print(f"{len(held)} validation cases of {cases.name}: temperature {after.temperature:.3g}, "
           f"calibration error {told['before']['ece']:.3f} before, {told['after']['ece']:.3f} after")
     for name, p in after.operating_points.items():
-        print(f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; there the specificity is {p['specificity']:.3f}")
+        print(f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; the specificity is {p['specificity']:.3f}")
     print(f"written: {args.output}")
     return 0
 
@@ -133,7 +134,7 @@ def infer(args) -> int:
     print(f"{len(records)} explained, {len(failures)} failed; {out / 'batch_results.json'}\n{RESEARCH_USE}")
     return 1 if failures else 0
 
-# %% ../nbs/16_cli.ipynb #aacd07a6
+# %% ../nbs/16_cli.ipynb #2e932dfe
 def _add(parser, name, default, told):
     "An option with a default, which also gives its type"
     parser.add_argument("--" + name.replace("_", "-"), default=default, type=type(default), metavar=type(default).__name__.upper(),
@@ -167,13 +168,14 @@ def _calibrate_parser(p):
     _checkpoint(p)
     p.add_argument("--output", required=True, metavar="FILE", help="the new checkpoint, .safetensors")
     _add(p, "split", "", "the validation cases (default: 'val', or what the training held back)")
-    p.add_argument("--rule", type=_rule, default=0.95, metavar="RULE", help="sensitivity of the operating points, or 'youden' (default: 0.95)")
+    p.add_argument("--rule", type=_rule, default=0.95, metavar="RULE",
+                   help="sensitivity of the operating points, or 'youden' (default: 0.95)")
 
 
 def _card_parser(p):
     _checkpoint(p)
     p.add_argument("--evaluation", metavar="FILE", help="evaluation.json of the evaluation report")
-    p.add_argument("--procedure", nargs="*", default=[], metavar="COMMAND", help="the commands that made the checkpoint, in order")
+    p.add_argument("--procedure", nargs="*", default=[], metavar="COMMAND", help="the commands that made the checkpoint")
     p.add_argument("--output", default="MODEL_CARD.md", metavar="FILE", help="(default: MODEL_CARD.md)")
 
 

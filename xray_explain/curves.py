@@ -50,7 +50,7 @@ def draw_reliability(ax, bins: pd.DataFrame, name: str):
     line, = ax.plot(bins.confidence, bins.accuracy, lw=1, label=name)
     ax.scatter(bins.confidence, bins.accuracy, s=8 + 150 * share, color=line.get_color(), alpha=0.7)
 
-# %% ../nbs/11_5_curves.ipynb #69a22b5a
+# %% ../nbs/11_5_curves.ipynb #6f6e1026
 def _unit_axes(ax, across: str, up: str, title: str):
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=across, ylabel=up, aspect="equal")
     ax.set_title(title, fontsize=10)
@@ -74,7 +74,8 @@ def draw_curves(
     for c, name in enumerate(classes):
         asked = y_true == c
         if not 0 < asked.sum() < len(asked): continue
-        for draw, ax in ((draw_roc, roc), (draw_precision_recall, pr)): draw(ax, asked, probs[:, c], name, thresholds.get(name))
+        draw_roc(roc, asked, probs[:, c], name, thresholds.get(name))
+        draw_precision_recall(pr, asked, probs[:, c], name, thresholds.get(name))
     draw_confusion(table, counts, classes)
     table.set_title("likeliest class", fontsize=10)
     for name, b in bins.items(): draw_reliability(sure, b, name)

@@ -24,7 +24,7 @@ from .output import RESEARCH_USE, write_json, write_png
 from .radiograph import Radiograph, RadiographError, find_radiographs, read_radiograph
 from .study import demo_folder, heatmap_of, strength_in_words
 
-# %% ../nbs/12_infer.ipynb #bbf2643c
+# %% ../nbs/12_infer.ipynb #89065af8
 @dataclass(frozen=True)
 class Inference:
     "What a classifier says of one radiograph"
@@ -66,10 +66,12 @@ class Inference:
     def notes(self) -> list[str]:
         "What to know beside class and confidence, a line each, the gravest first"
         scores = dict(zip(self.checkpoint.class_names, self.probs))
-        lines = [f"{UNLIKE[0].upper()}{UNLIKE[1:]} (score {self.ood_score:.2f}, familiar up to 1)"] if self.unlike_training else []
+        lines = []
+        if self.unlike_training: lines.append(f"{UNLIKE.capitalize()} (score {self.ood_score:.2f}, familiar up to 1)")
         for c, point in self.checkpoint.operating_points.items():
             where = "above" if c in self.above_operating_point else "below"
-            lines.append(f"{c} {scores[c]:.2f} is {where} the operating point {point['threshold']:.2g} chosen for {point['rule']} on validation")
+            lines.append(f"{c} {scores[c]:.2f} is {where} the operating point {point['threshold']:.2g} "
+                         f"chosen for {point['rule']} on validation")
         return lines + ([] if self.checkpoint.calibration else ["The confidence is not calibrated"])
 
     def heatmap(self, class_idx: int | None = None, normalize: str = "absolute") -> np.ndarray:
@@ -119,7 +121,7 @@ def infer_radiographs(checkpoint: Checkpoint, radiographs: list[Radiograph]) -> 
     e = explain(checkpoint, x)
     scores = [None] * len(radiographs) if e.ood_score is None else e.ood_score.tolist()
     arrays = zip(radiographs, e.logits.numpy(), e.probs.numpy(), e.centred.numpy(), scores)
-    return [Inference(checkpoint, r, logits, probs, centred, e.exact, score) for r, logits, probs, centred, score in arrays]
+    return [Inference(checkpoint, r, *told, e.exact, score) for r, *told, score in arrays]
 
 
 def infer_image(

@@ -75,7 +75,7 @@ def enhance(pixels: np.ndarray, contrast: str) -> np.ndarray:
         return np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return pixels
 
-# %% ../nbs/06_model.ipynb #949a646b
+# %% ../nbs/06_model.ipynb #4f707217
 class CheckpointError(ValueError):
     "A file that is no usable checkpoint: one line that says what is wrong"
 
@@ -92,7 +92,7 @@ class Checkpoint:
     temperature: float = 1.0  # logits are divided by it before the softmax
     evidence_scale: tuple | None = None  # per class, the local logit that is shown at full colour
     training: dict = field(default_factory=dict)  # a summary of how it came to be
-    operating_points: dict = field(default_factory=dict)  # per class, the threshold on its probability and what it was chosen for
+    operating_points: dict = field(default_factory=dict)  # per class, a threshold on its probability, and its rule
     calibration: dict = field(default_factory=dict)  # on which cases the temperature was fitted, and what it changed
     novelty: Novelty | None = None  # what familiar pictures look like to the network
     name: str = "untitled"
@@ -100,7 +100,8 @@ class Checkpoint:
     @property
     def header(self) -> dict:
         "What the file says beside the weights, in plain JSON types"
-        kept = ("architecture", "class_names", "model_args", "temperature", "evidence_scale", "training", "operating_points", "calibration")
+        kept = ("architecture", "class_names", "model_args", "temperature", "evidence_scale", "training",
+                "operating_points", "calibration")
         return six_digits({**{k: getattr(self, k) for k in kept}, "preprocessing": asdict(self.preprocessing),
                            "xray_explain": __version__})
 
@@ -120,7 +121,7 @@ def build_net(
         raise CheckpointError(f"timm knows no model called '{architecture}'; timm.list_models() names those it knows")
     return timm.create_model(architecture, pretrained=False, num_classes=num_classes, **model_args)
 
-# %% ../nbs/06_model.ipynb #8171cca3
+# %% ../nbs/06_model.ipynb #bddfccd7
 _NOVELTY = "novelty."  # before the names of the tensors in a file that are no weights
 
 
@@ -136,11 +137,12 @@ def save_checkpoint(
 ):
     "Write weights and header, atomically"
     weights = {k: _halved(k, v) if half else v.contiguous() for k, v in checkpoint.net.state_dict().items()}
-    if checkpoint.novelty: weights |= {_NOVELTY + f: getattr(checkpoint.novelty, f).contiguous() for f in Novelty.fields}
+    if checkpoint.novelty:
+        weights |= {_NOVELTY + f: getattr(checkpoint.novelty, f).contiguous() for f in Novelty.fields}
     data = save(weights, metadata={"xray_explain": json.dumps(checkpoint.header, ensure_ascii=False)})
     with atomic_path(path) as p: p.write_bytes(data)
 
-# %% ../nbs/06_model.ipynb #fb84c661
+# %% ../nbs/06_model.ipynb #0a37e840
 def _read_safetensors(path: Path) -> tuple[dict, dict]:
     "Header and weights of our own format"
     try:
@@ -150,8 +152,8 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
         raise CheckpointError(f"{path.name}: not a readable safetensors file ({str(e).splitlines()[0]})") from None
     try:
         header = json.loads(metadata["xray_explain"])
-        header |= {"preprocessing": Preprocessing(**_tuples(header["preprocessing"])), "novelty": _take_novelty(weights)}
-        return header, weights
+        way = Preprocessing(**_tuples(header["preprocessing"]))
+        return {**header, "preprocessing": way, "novelty": _take_novelty(weights)}, weights
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(f"{path.name}: safetensors without an xray_explain header; "
                               "bare weights can start a training, but cannot be used as a checkpoint") from None

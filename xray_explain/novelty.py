@@ -64,7 +64,7 @@ def _describe(means: torch.Tensor, rank: int) -> Novelty:
     rest = variance[rank:].sum() / (means.shape[1] - rank)
     return Novelty(centre, spread, axes[:rank].contiguous(), torch.cat([variance[:rank], rest[None]]), torch.ones(()))
 
-# %% ../nbs/05_3_novelty.ipynb #b94c5523
+# %% ../nbs/05_3_novelty.ipynb #6b84998d
 def fit_novelty(
     means: torch.Tensor,  # (N, D) of pictures that the training did not see
     groups,  # (N,) what belongs together
@@ -72,7 +72,7 @@ def fit_novelty(
     flagged: float = 0.01,  # share of these pictures that scores above 1
 ) -> Novelty:
     "Describe familiar pictures; ValueError for fewer than 20"
-    if len(means) < 20: raise ValueError(f"{len(means)} pictures are too few to say what is unlike them; at least 20 are needed")
+    if len(means) < 20: raise ValueError(f"{len(means)} pictures are too few to say what is unlike them; 20 are enough")
     rank = min(rank, len(means) // 4, means.shape[1] // 2)
     apart = torch.zeros(len(means))
     for fit, held in GroupKFold(5).split(means, groups=np.asarray(groups, dtype=str)):

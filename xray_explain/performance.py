@@ -14,7 +14,7 @@ from sklearn.metrics import (
 )
 from sklearn.preprocessing import LabelEncoder
 
-# %% ../nbs/10_1_performance.ipynb #036cef08
+# %% ../nbs/10_1_performance.ipynb #46eb5b76
 METRICS = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
 
 
@@ -29,8 +29,9 @@ def point_figures(
     both = [0 < (y_true == c).sum() < len(y_true) for c in labels]
     ranked = lambda f: np.array([f(y_true == c, probs[:, c]) if ok else np.nan for c, ok in zip(labels, both)])
     refused = [accuracy_of(y_true != c, y_pred != c) for c in labels]
-    return {"accuracy": accuracy_score(y_true, y_pred), "auc": ranked(roc_auc_score), "average_precision": ranked(average_precision_score),
-            "sensitivity": sensitivity, "specificity": np.array(refused), "precision": precision, "f1": f1}
+    return {"accuracy": accuracy_score(y_true, y_pred), "auc": ranked(roc_auc_score),
+            "average_precision": ranked(average_precision_score), "sensitivity": sensitivity,
+            "specificity": np.array(refused), "precision": precision, "f1": f1}
 
 
 def accuracy_of(asked: np.ndarray, called: np.ndarray) -> float:
@@ -90,7 +91,7 @@ def resampled_figures(y_true, y_pred, probs, weights) -> dict:
             "specificity": (whole - asked - called + hits) / (whole - asked), "precision": hits / called,
             "f1": 2 * hits / (asked + called)}
 
-# %% ../nbs/10_1_performance.ipynb #27b4a839
+# %% ../nbs/10_1_performance.ipynb #0f822037
 def estimate(
     value: float,
     resampled: np.ndarray,  # (R,) the figure in every resample, NaN where it is not defined
@@ -98,8 +99,10 @@ def estimate(
     "A figure with its 95 % percentile interval"
     defined = resampled[~np.isnan(resampled)]
     lost = len(resampled) - len(defined)
-    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) and lost <= len(resampled) / 10 else (np.nan, np.nan)
-    return {"value": float(value), "low": float(low), "high": float(high)} | ({"undefined_resamples": lost} if lost else {})
+    few = not len(defined) or lost > len(resampled) / 10
+    low, high = (np.nan, np.nan) if few else np.percentile(defined, [2.5, 97.5])
+    told = {"value": float(value), "low": float(low), "high": float(high)}
+    return told | {"undefined_resamples": lost} if lost else told
 
 # %% ../nbs/10_1_performance.ipynb #541224a1
 def performance(
@@ -119,7 +122,7 @@ def performance(
         "confusion": confusion_matrix(y_true, y_pred, labels=np.arange(len(classes))).tolist(),
     }
 
-# %% ../nbs/10_1_performance.ipynb #dd6835b7
+# %% ../nbs/10_1_performance.ipynb #19fa8efe
 def at_threshold(
     asked: np.ndarray,  # (N,) bool: the class in question
     scores: np.ndarray,  # (N,) its probability
@@ -128,17 +131,18 @@ def at_threshold(
 ) -> dict:
     "Sensitivity, specificity and precision with intervals, and how many are missed, at a threshold"
     called = (scores >= threshold).astype(int)
-    point = point_figures(asked.astype(int), called, np.c_[1 - scores, scores])
-    many = resampled_figures(asked.astype(int), called, np.c_[1 - scores, scores], weights)
+    both = np.c_[1 - scores, scores]
+    point = point_figures(asked.astype(int), called, both)
+    many = resampled_figures(asked.astype(int), called, both, weights)
     kept = ("sensitivity", "specificity", "precision")
     return {"threshold": float(threshold), "missed": int((asked & (called == 0)).sum()), "num_images": int(asked.sum()),
             **{m: estimate(point[m][1], many[m][:, 1]) for m in kept}}
 
-# %% ../nbs/10_1_performance.ipynb #06f2942b
+# %% ../nbs/10_1_performance.ipynb #08d35f50
 SMALLEST = 10  # cases of a class, and of all others, below which a group gets no figures
 AGES = {"0-17": (0, 18), "18-39": (18, 40), "40-64": (40, 65), "65+": (65, np.inf)}
-SITES = ("hand", "ulna", "radius", "humerus", "foot", "tibia", "fibula", "femur", "hip bone", "ankle-joint", "knee-joint",
-         "hip-joint", "wrist-joint", "elbow-joint", "shoulder-joint")
+SITES = ("hand", "ulna", "radius", "humerus", "foot", "tibia", "fibula", "femur", "hip bone", "ankle-joint",
+         "knee-joint", "hip-joint", "wrist-joint", "elbow-joint", "shoulder-joint")
 COLUMNS = {"centre": ("center", "centre"), "sex": ("gender", "sex")}
 
 
@@ -147,7 +151,9 @@ def patient_groups(table: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     found = {}
     for told, names in COLUMNS.items():
         column = next((table[n] for n in names if n in table), None)
-        if column is not None: found[told] = {f"{v:g}" if isinstance(v, float) else str(v): (column == v).to_numpy() for v in sorted(column.dropna().unique(), key=str)}
+        if column is None: continue
+        values = sorted(column.dropna().unique(), key=str)
+        found[told] = {f"{v:g}" if isinstance(v, float) else str(v): (column == v).to_numpy() for v in values}
     if "age" in table:
         age = pd.to_numeric(table["age"], errors="coerce").to_numpy(float)
         found["age"] = {name: (age >= low) & (age < high) for name, (low, high) in AGES.items()}

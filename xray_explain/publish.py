@@ -19,9 +19,10 @@ from traitlets.config import Config
 
 from .output import RESEARCH_USE, atomic_path
 
-# %% ../nbs/14_publish.ipynb #7d5a4241
+# %% ../nbs/14_publish.ipynb #5ac6f00d
 REPORTS = {"gallery": "galleries of right and wrong predictions", "annotation": "heatmaps against outlined lesions",
-           "evaluation": "performance with intervals, operating points, calibration", "inference": "single pictures and an interactive view"}
+           "evaluation": "performance with intervals, operating points, calibration",
+           "inference": "single pictures and an interactive view"}
 
 
 class ReportError(RuntimeError):
