@@ -22,7 +22,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(data, tmp_path_factory):
-    "All three reports, once"
+    "All reports, once"
     out = tmp_path_factory.mktemp("results")
     for name in REPORTS: run_report(name, out, data=str(data))
     return out
@@ -32,6 +32,7 @@ def test_everything_is_there(results):
     names = {p.relative_to(results).as_posix() for p in results.rglob("*") if p.is_file()}
     assert {f"gradcam/gallery_{c}.png" for c in ("Normal", "Benign", "Malignant")} <= names
     assert {"gradcam/annotation_comparison.png", "gradcam/annotation_report.json", "inference/batch_results.json"} <= names
+    assert {"evaluation/evaluation.json", "evaluation/curves.png"} <= names
     assert {f"reports/{r}.{kind}" for r in REPORTS for kind in ("html", "ipynb")} <= names
     assert len([n for n in names if n.endswith("_gradcam.png")]) == 15
     assert not [n for n in names if Path(n).name.startswith(".")]
@@ -66,9 +67,9 @@ def test_no_place_of_this_machine(results, data):
 
 
 def test_twice_the_same_bytes(results, data, tmp_path):
-    for name in ("gallery", "annotation"): run_report(name, tmp_path, data=str(data))
-    for path in (tmp_path / "gradcam").iterdir():
-        assert path.read_bytes() == (results / "gradcam" / path.name).read_bytes(), path.name
+    for name in ("gallery", "annotation", "evaluation"): run_report(name, tmp_path, data=str(data))
+    for path in [*(tmp_path / "gradcam").iterdir(), *(tmp_path / "evaluation").iterdir()]:
+        assert path.read_bytes() == (results / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
 def test_a_failing_report_leaves_nothing(data, tmp_path):

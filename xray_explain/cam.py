@@ -17,7 +17,7 @@ from torch import nn
 from .gradcam_bridge import METHODS, default_layer, layer_name, library_maps
 from .head import Differentiated, as_logits, checked_classes, find_head, twin
 
-# %% ../nbs/05_cam.ipynb #818f6fb7
+# %% ../nbs/05_cam.ipynb #3930ec23
 @dataclass(frozen=True, eq=False)
 class Explanation:
     "What a classifier says of a batch, and where each class's logit comes from"
@@ -28,6 +28,7 @@ class Explanation:
     kind: str  # 'additive' or 'gradient'
     method: str  # 'gradcam' and so on, with the layer where it is not the last features
     classes: tuple[int, ...]  # the classes of `evidence`, all unless asked otherwise
+    ood_score: torch.Tensor | None = None  # (B,) above 1: unlike the training; None where the checkpoint cannot tell
 
     @property
     def local_logits(self) -> torch.Tensor:
@@ -41,7 +42,7 @@ class Explanation:
             raise ValueError("centred evidence compares all classes; call explain without classes=")
         return self.evidence - self.evidence.mean(1, keepdim=True)
 
-# %% ../nbs/05_cam.ipynb #542862bf
+# %% ../nbs/05_cam.ipynb #cf226279
 def _parts(model) -> tuple[nn.Module, float]:
     "Network and temperature of a bare network or of a checkpoint, which has `net` and `temperature`"
     return (model, 1.0) if isinstance(model, nn.Module) else (model.net, float(model.temperature))
@@ -52,15 +53,16 @@ def _evaluating(net: nn.Module) -> nn.Module:
     return twin(net) if any(m.training for m in net.modules()) else net
 
 
-def _by_head(net, head, x, classes):
-    "Logits (B, C) and evidence (B, len(classes), h, w) from one forward pass"
+def _by_head(net, head, x, classes, novelty=None):
+    "Logits (B, C), evidence (B, len(classes), h, w) and novelty scores (B,) or None from one forward pass"
     with torch.inference_mode():
-        features = net.forward_features(x)
+        features, score = novelty.look(net, x) if novelty else (net.forward_features(x), None)
         logits = as_logits(net.forward_head(features))
         classes = checked_classes(classes, logits.shape[1])
         evidence = head.evidence(net, features, tuple(x.shape[2:]), list(classes))
     # inference tensors could not be used with autograd later; a copy of these small ones can
-    with torch.inference_mode(False): return logits.clone(), evidence.clone(), classes
+    with torch.inference_mode(False):
+        return logits.clone(), evidence.clone(), classes, None if score is None else score.clone()
 
 
 def _of_kind(head, kind: str | None):
@@ -86,19 +88,22 @@ def explain(
 ) -> Explanation:
     "Logits, probabilities, every class's evidence. Raises ValueError for an unknown method, layer or class"
     net, temperature = _parts(model)
+    novelty = getattr(model, "novelty", None)
     method, x = method.lower(), _batch(net, x)
     if method not in METHODS: raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
     head = find_head(net) if method == "gradcam" and layer is None else None
     if head:
         head = _of_kind(head, kind)
         kind, exact, label = kind or head.kinds[0], "additive" in head.kinds, head.method
-        logits, evidence, classes = _by_head(_evaluating(net), head, x, classes)
+        logits, evidence, classes, score = _by_head(_evaluating(net), head, x, classes, novelty)
     else:
         if kind == "additive": raise ValueError(f"{method} at this layer is not additive; leave kind out")
         layer = default_layer(net) if layer is None else layer_name(net, layer)
         kind, exact, label = "gradient", False, f"{method} at {layer}" if layer else method
         logits, evidence, classes = library_maps(net, x, method, layer, classes)
-    return Explanation(logits, (logits / temperature).softmax(1), evidence, exact, kind, label, classes)
+        # the library keeps its features to itself, so here the score costs a pass of its own
+        with torch.no_grad(): score = novelty.look(_evaluating(net), x)[1] if novelty else None
+    return Explanation(logits, (logits / temperature).softmax(1), evidence, exact, kind, label, classes, score)
 
 # %% ../nbs/05_cam.ipynb #28a87d0b
 def evidence_maps(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Inference', 'infer_radiographs', 'infer_image', 'overlay_names', 'infer_folder', 'picture_folder', 'spread_paths',
-           'results_table']
+           'note_of', 'results_table']
 
-# %% ../nbs/12_infer.ipynb #08a234d7
+# %% ../nbs/12_infer.ipynb #7116025d
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ from .archive import data_folder
 from .cam import explain
 from .figures import create_overlay, stamp
 from .model import Checkpoint
+from .novelty import UNLIKE
 from .output import RESEARCH_USE, write_json, write_png
 from .radiograph import Radiograph, RadiographError, find_radiographs, read_radiograph
 from .study import demo_folder, heatmap_of, strength_in_words
 
-# %% ../nbs/12_infer.ipynb #051167c3
+# %% ../nbs/12_infer.ipynb #89065af8
 @dataclass(frozen=True)
 class Inference:
     "What a classifier says of one radiograph"
@@ -35,6 +36,7 @@ class Inference:
     probs: np.ndarray  # (C,)
     centred: np.ndarray  # (C, h, w) evidence less its mean over classes
     exact: bool  # evidence sums to the logits
+    ood_score: float | None = None  # above 1: unlike the training; None where the checkpoint cannot tell
 
     @property
     def class_idx(self) -> int: return int(self.probs.argmax())
@@ -50,6 +52,29 @@ class Inference:
         "Whether anything in the picture speaks for the predicted class"
         return bool(self.centred[self.class_idx].max() > 0)
 
+    @property
+    def unlike_training(self) -> bool | None:
+        "Whether the picture is unlike those of the training; None where the checkpoint cannot tell"
+        return None if self.ood_score is None else self.ood_score > 1
+
+    @property
+    def above_operating_point(self) -> list[str]:
+        "Classes whose probability reaches the threshold chosen for them, whatever class is likeliest"
+        points, scores = self.checkpoint.operating_points, dict(zip(self.checkpoint.class_names, self.probs))
+        return [c for c, point in points.items() if scores[c] >= point["threshold"]]
+
+    @property
+    def notes(self) -> list[str]:
+        "What to know beside class and confidence, a line each, the gravest first"
+        scores = dict(zip(self.checkpoint.class_names, self.probs))
+        lines = []
+        if self.unlike_training: lines.append(f"{UNLIKE.capitalize()} (score {self.ood_score:.2f}, familiar up to 1)")
+        for c, point in self.checkpoint.operating_points.items():
+            where = "above" if c in self.above_operating_point else "below"
+            lines.append(f"{c} {scores[c]:.2f} is {where} the operating point {point['threshold']:.2g} "
+                         f"chosen for {point['rule']} on validation")
+        return lines + ([] if self.checkpoint.calibration else ["The confidence is not calibrated"])
+
     def heatmap(self, class_idx: int | None = None, normalize: str = "absolute") -> np.ndarray:
         "(H, W) float32 in [0, 1] over the picture; the predicted class unless told otherwise"
         c = self.class_idx if class_idx is None else class_idx
@@ -62,6 +87,7 @@ class Inference:
         grey = np.repeat(self.radiograph.pixels[..., None], 3, axis=2)
         said = strength_in_words(heat)
         parts = [f"{self.checkpoint.class_names[c]} {self.probs[c]:.2f}{f', evidence {said}' if said else ''}", RESEARCH_USE]
+        if self.unlike_training: parts.insert(0, "UNLIKE TRAINING, do not trust")
         return stamp(create_overlay(grey, heat), " · ".join(parts))
 
     @property
@@ -84,6 +110,8 @@ class Inference:
             "image_name": self.radiograph.name, "prediction": self.prediction, "confidence": self.confidence,
             "scores": dict(zip(names, self.probs)), "logits": dict(zip(names, self.logits)),
             "has_evidence": self.has_evidence, "evidence": self.evidence_in_words, "peak_xy": self.peak, "exact": self.exact,
+            "ood_score": self.ood_score, "unlike_training": self.unlike_training,
+            "above_operating_point": self.above_operating_point, "calibrated": bool(self.checkpoint.calibration),
             "image_shape": self.radiograph.shape, "checkpoint": self.checkpoint.name,
         }
 
@@ -92,8 +120,9 @@ def infer_radiographs(checkpoint: Checkpoint, radiographs: list[Radiograph]) -> 
     "Explain a batch of radiographs with one forward pass"
     x = torch.stack([checkpoint.preprocessing.tensor(r) for r in radiographs])
     e = explain(checkpoint, x)
-    arrays = zip(radiographs, e.logits.numpy(), e.probs.numpy(), e.centred.numpy())
-    return [Inference(checkpoint, r, logits, probs, centred, e.exact) for r, logits, probs, centred in arrays]
+    scores = [None] * len(radiographs) if e.ood_score is None else e.ood_score.tolist()
+    arrays = zip(radiographs, e.logits.numpy(), e.probs.numpy(), e.centred.numpy(), scores)
+    return [Inference(checkpoint, r, *told, e.exact, score) for r, *told, score in arrays]
 
 
 def infer_image(
@@ -164,10 +193,17 @@ def spread_paths(folder: Path, most: int | None = None) -> list[Path]:
     if most is None or most >= len(paths): return paths
     return [paths[i] for i in np.linspace(0, len(paths) - 1, most).round().astype(int)]
 
-# %% ../nbs/12_infer.ipynb #e7c41611
+# %% ../nbs/12_infer.ipynb #4df5f3cc
+def note_of(record: dict) -> str:
+    "In a few words, why a result needs a second look; '' where nothing says so"
+    if record["unlike_training"]: return "unlike training: do not trust"
+    missed = [c for c in record["above_operating_point"] if c != record["prediction"]]
+    return f"above operating point: {', '.join(missed)}" if missed else ""
+
+
 def results_table(records: list[dict]) -> str:
     "Picture, class, confidence and each class's probability as text"
     rows = [[r["image_name"], r["prediction"], f"{r['confidence']:.3f}", *(f"{p:.3f}" for p in r["scores"].values()),
-             r["evidence"]] for r in records]
+             r["evidence"], note_of(r)] for r in records]
     names = list(records[0]["scores"]) if records else []
-    return tabulate(rows, ["image", "prediction", "confidence", *names, "evidence"], disable_numparse=True)
+    return tabulate(rows, ["image", "prediction", "confidence", *names, "evidence", "note"], disable_numparse=True)

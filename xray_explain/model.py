@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CONTRASTS', 'DEMO', 'Preprocessing', 'enhance', 'CheckpointError', 'Checkpoint', 'build_net', 'save_checkpoint',
-           'load_checkpoint', 'start_from']
+           'is_half', 'load_checkpoint', 'start_from']
 
-# %% ../nbs/06_model.ipynb #582ad404
+# %% ../nbs/06_model.ipynb #30a4e3c7
 import json
 import pickle
 from dataclasses import asdict, dataclass, field, replace
@@ -23,6 +23,7 @@ from torch import nn
 from . import __version__
 from .cam import IMAGENET_MEAN, IMAGENET_STD
 from .head import find_head
+from .novelty import Novelty
 from .output import atomic_path, six_digits
 from .radiograph import Geometry, Radiograph
 
@@ -74,7 +75,7 @@ def enhance(pixels: np.ndarray, contrast: str) -> np.ndarray:
         return np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return pixels
 
-# %% ../nbs/06_model.ipynb #2a136fe3
+# %% ../nbs/06_model.ipynb #4f707217
 class CheckpointError(ValueError):
     "A file that is no usable checkpoint: one line that says what is wrong"
 
@@ -91,12 +92,16 @@ class Checkpoint:
     temperature: float = 1.0  # logits are divided by it before the softmax
     evidence_scale: tuple | None = None  # per class, the local logit that is shown at full colour
     training: dict = field(default_factory=dict)  # a summary of how it came to be
+    operating_points: dict = field(default_factory=dict)  # per class, a threshold on its probability, and its rule
+    calibration: dict = field(default_factory=dict)  # on which cases the temperature was fitted, and what it changed
+    novelty: Novelty | None = None  # what familiar pictures look like to the network
     name: str = "untitled"
 
     @property
     def header(self) -> dict:
         "What the file says beside the weights, in plain JSON types"
-        kept = ("architecture", "class_names", "model_args", "temperature", "evidence_scale", "training")
+        kept = ("architecture", "class_names", "model_args", "temperature", "evidence_scale", "training",
+                "operating_points", "calibration")
         return six_digits({**{k: getattr(self, k) for k in kept}, "preprocessing": asdict(self.preprocessing),
                            "xray_explain": __version__})
 
@@ -116,7 +121,10 @@ def build_net(
         raise CheckpointError(f"timm knows no model called '{architecture}'; timm.list_models() names those it knows")
     return timm.create_model(architecture, pretrained=False, num_classes=num_classes, **model_args)
 
-# %% ../nbs/06_model.ipynb #5d506292
+# %% ../nbs/06_model.ipynb #bddfccd7
+_NOVELTY = "novelty."  # before the names of the tensors in a file that are no weights
+
+
 def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
     keep = tensor.ndim < 2 or not tensor.is_floating_point()
     return (tensor if keep else tensor.half()).contiguous()
@@ -129,10 +137,12 @@ def save_checkpoint(
 ):
     "Write weights and header, atomically"
     weights = {k: _halved(k, v) if half else v.contiguous() for k, v in checkpoint.net.state_dict().items()}
+    if checkpoint.novelty:
+        weights |= {_NOVELTY + f: getattr(checkpoint.novelty, f).contiguous() for f in Novelty.fields}
     data = save(weights, metadata={"xray_explain": json.dumps(checkpoint.header, ensure_ascii=False)})
     with atomic_path(path) as p: p.write_bytes(data)
 
-# %% ../nbs/06_model.ipynb #d345538d
+# %% ../nbs/06_model.ipynb #0a37e840
 def _read_safetensors(path: Path) -> tuple[dict, dict]:
     "Header and weights of our own format"
     try:
@@ -142,10 +152,17 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
         raise CheckpointError(f"{path.name}: not a readable safetensors file ({str(e).splitlines()[0]})") from None
     try:
         header = json.loads(metadata["xray_explain"])
-        return {**header, "preprocessing": Preprocessing(**_tuples(header["preprocessing"]))}, weights
+        way = Preprocessing(**_tuples(header["preprocessing"]))
+        return {**header, "preprocessing": way, "novelty": _take_novelty(weights)}, weights
     except (KeyError, TypeError, ValueError):
         raise CheckpointError(f"{path.name}: safetensors without an xray_explain header; "
                               "bare weights can start a training, but cannot be used as a checkpoint") from None
+
+
+def _take_novelty(weights: dict) -> Novelty | None:
+    "Take what describes familiar pictures out of a file's tensors; None where there is nothing of the kind"
+    taken = {k.removeprefix(_NOVELTY): weights.pop(k) for k in list(weights) if k.startswith(_NOVELTY)}
+    return Novelty(**taken) if taken else None
 
 
 def _tuples(values: dict) -> dict:
@@ -188,6 +205,13 @@ def _misfit(net: nn.Module, weights: dict) -> str:
             return f"{key} has shape {tuple(tensor.shape)} where {tuple(wanted[key].shape)} belongs"
         if tensor.is_floating_point() and not tensor.isfinite().all(): return f"{key} holds NaN or infinite numbers"
     return ""
+
+
+def is_half(path: str | Path | None) -> bool:
+    "Whether a file of our own format holds weights in float16; None: the demo"
+    path = Path(path or DEMO)
+    if path.suffix != ".safetensors": return False
+    return any(t.dtype == torch.float16 for t in load_file(path).values())
 
 
 DEMO = Path(__file__).parent / "demo" / "bone_phantoms_b0.safetensors" if "__file__" in globals() else None

@@ -19,8 +19,9 @@ from traitlets.config import Config
 
 from .output import RESEARCH_USE, atomic_path
 
-# %% ../nbs/14_publish.ipynb #44e6cd0f
+# %% ../nbs/14_publish.ipynb #5ac6f00d
 REPORTS = {"gallery": "galleries of right and wrong predictions", "annotation": "heatmaps against outlined lesions",
+           "evaluation": "performance with intervals, operating points, calibration",
            "inference": "single pictures and an interactive view"}
 
 

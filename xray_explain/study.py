@@ -48,18 +48,19 @@ def open_cases(
     split = split or ("test" if "test" in set(cases.table.split) else "")
     return cases.split(split) if split else cases
 
-# %% ../nbs/10_study.ipynb #5814c56e
+# %% ../nbs/10_study.ipynb #da076ffb
 @dataclass
 class Study:
     "Predictions, evidence and outlines of a set of cases; N cases, C classes, a grid of h x w cells"
 
     checkpoint: Checkpoint
     cases: Cases  # what was asked for
-    table: pd.DataFrame  # N rows: the cases' columns, prediction, confidence, and p_<class> for each class
+    table: pd.DataFrame  # N rows: the cases' columns, prediction, confidence, p_<class> for each class, ood_score
     evidence: np.ndarray  # (N, C, h, w) float32, raw
     masks: np.ndarray  # (N, rows, columns) uint8 0/1 on the canvas
     exact: bool  # evidence sums to the logits
     failures: tuple  # (image_id, reason) of cases that could not be read
+    logits: np.ndarray | None = None  # (N, C) raw, before temperature
 
     def __len__(self): return len(self.table)
 
@@ -80,6 +81,11 @@ class Study:
     def probs(self) -> np.ndarray:
         "(N, C) probabilities"
         return self.table[[f"p_{c}" for c in self.classes]].to_numpy()
+
+    @property
+    def unlike_training(self) -> np.ndarray:
+        "(N,) bool: the picture is unlike those of the training; False throughout where the checkpoint cannot tell"
+        return self.table.ood_score.to_numpy() > 1
 
     @property
     def centred(self) -> np.ndarray:
@@ -138,8 +144,10 @@ def _as_study(checkpoint, cases, seen, masks, failures) -> Study:
     names = np.array(checkpoint.class_names)
     table = table.assign(prediction=names[probs.argmax(1)], confidence=probs.max(1),
                          **{f"p_{c}": p for c, p in zip(names, probs.T)})
-    evidence = torch.cat([e.evidence for e, _ in seen]).numpy()
-    return Study(checkpoint, cases, table, evidence, masks, seen[0][0].exact, failures)
+    known = checkpoint.novelty is not None
+    table["ood_score"] = torch.cat([e.ood_score for e, _ in seen]).numpy().astype(float) if known else np.nan
+    evidence, logits = (torch.cat([getattr(e, name) for e, _ in seen]).numpy() for name in ("evidence", "logits"))
+    return Study(checkpoint, cases, table, evidence, masks, seen[0][0].exact, failures, logits)
 
 # %% ../nbs/10_study.ipynb #041d26bf
 def prediction_figures(study: Study) -> dict:

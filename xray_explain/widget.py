@@ -19,7 +19,7 @@ from .output import RESEARCH_USE
 from .radiograph import RadiographError
 from .study import thumbnail
 
-# %% ../nbs/15_widget.ipynb #b349255b
+# %% ../nbs/15_widget.ipynb #e451749e
 def _png(image: np.ndarray) -> bytes:
     "(H, W[, 3]) uint8 RGB as PNG"
     return cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
@@ -72,8 +72,10 @@ class InferenceView:
         one = self.inference
         rows = "".join(f"<tr><td>{html.escape(n)}</td><td><progress value='{p:.4f}'></progress></td><td>{p:.3f}</td></tr>"
                        for n, p in one.record["scores"].items())
+        colours = ["#8a2500" if one.unlike_training else "inherit"] + ["inherit"] * len(one.notes)
+        notes = "".join(f"<li style='color:{c}'>{html.escape(line)}</li>" for c, line in zip(colours, one.notes))
         return (f"<p><b>{html.escape(one.prediction)}</b>, confidence {one.confidence:.3f}. "
-                f"{html.escape(self.checkpoint.caveat)}</p><table>{rows}</table>")
+                f"{html.escape(self.checkpoint.caveat)}</p><ul>{notes}</ul><table>{rows}</table>")
 
     def _drawn(self, one: Inference) -> tuple[bytes, bytes]:
         "The picture, and the overlay of the chosen class, as PNG"
