@@ -59,7 +59,7 @@ def spoil(folder: Path, share: float) -> dict:
     paths = sorted(p for p in folder.rglob("*.jpg"))
     some = random.Random(0).sample(paths, round(share * len(paths)))
     data = paths[0].read_bytes()
-    ways = [(b"", "empty"), (b"dear colleague", "not a picture"), (data[: len(data) // 2], "broken"), (data[:20], "broken"),
+    ways = [(b"", "empty"), (b"dear colleague", "not a picture"), (data[: len(data) // 2], "broken"), (data[:20], "not a picture"),
             (b"\0" * 500, "not a picture"), (cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(), "at least 16"),
             (b"\0" * 128 + b"DICM" + b"\0" * 99, "broken"), (cv2.imencode(".png", np.zeros((90, 90), np.uint8))[1].tobytes()[:-30], "broken")]
     for i, path in enumerate(some): path.write_bytes(ways[i % len(ways)][0])

@@ -16,7 +16,7 @@ from . import __version__
 from .output import RESEARCH_USE
 from .recipe import Recipe
 
-# %% ../nbs/16_cli.ipynb #3ee4192b
+# %% ../nbs/16_cli.ipynb #c6798a3e
 def _load(path):
     "A checkpoint, and a word about which one where none was named"
     from xray_explain.model import load_checkpoint
@@ -82,17 +82,20 @@ def report(args) -> int:
 
 def infer(args) -> int:
     "Explain one picture, a folder, or the pictures of a manifest"
-    from xray_explain.infer import infer_image
-    from xray_explain.output import write_json, write_png
     if not args.image: return _infer_many(args)
+    from xray_explain.finding import encoded, overlay_suffix
+    from xray_explain.infer import infer_image
+    from xray_explain.output import write_bytes, write_json
     checkpoint, out = _load(args.checkpoint), Path(args.output_dir)
     one = infer_image(checkpoint, args.image)
     print(f"{one.radiograph.name}: {one.prediction}, confidence {one.confidence:.3f}")
     for name, p in one.record["scores"].items(): print(f"  {name} {p:.3f}")
     print(f"  evidence for {one.prediction}: {one.evidence_in_words}")
-    if not args.no_gradcam:
-        write_png(out / f"{Path(one.radiograph.name).stem}_gradcam.png", one.overlay())
-        print(f"overlay: {out / Path(one.radiograph.name).stem}_gradcam.png")
+    form = "none" if args.no_gradcam else args.overlay_format
+    if form != "none":
+        overlay = out / f"{Path(one.radiograph.name).stem}_gradcam{overlay_suffix(form)}"
+        write_bytes(overlay, encoded(one.overlay(), form))
+        print(f"overlay: {overlay}")
     write_json(out / f"{Path(one.radiograph.name).stem}.json", one.record)
     print(RESEARCH_USE)
     return 0

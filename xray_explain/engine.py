@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'Options', 'checkpoint_digest', 'run_note', 'Network', 'batches', 'ahead', 'maps_name', 'maps_file',
-           'write_bytes', 'Work', 'LocalEngine', 'overlay_place', 'overlay_words', 'run']
+           'Work', 'explain_batch', 'overlay_place', 'write_files', 'finished_batch', 'LocalEngine', 'run']
 
-# %% ../nbs/12_4_engine.ipynb #99639124
+# %% ../nbs/12_4_engine.ipynb #4f380600
 import copy
 import hashlib
 import io
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,10 +23,10 @@ import torch
 from tqdm.auto import tqdm
 
 from .cam import explain
-from .finding import FORMATS, overlay_suffix, record_of
+from .finding import FORMATS, overlay_suffix, overlay_words, record_of
 from .heatmap import display_scale
 from .model import Checkpoint
-from .output import atomic_path
+from .output import write_bytes
 from .readers import Readers
 from .records import Index, RecordFile, RunError, assemble, disk_errors, open_run
 from .sources import Source, Sources, digest
@@ -106,7 +106,7 @@ def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
         if len(begun) > depth: yield begun.popleft()
     yield from (begun.popleft() for _ in range(len(begun)))
 
-# %% ../nbs/12_4_engine.ipynb #523d4eb3
+# %% ../nbs/12_4_engine.ipynb #19c7ac56
 def maps_name(keys: list[str]) -> str:
     "The file for a batch's evidence, the same whenever the batch is the same"
     return f"maps/{digest(chr(0).join(keys)).hex()}.npz"
@@ -119,29 +119,48 @@ def maps_file(keys: list[str], evidence: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write_bytes(path: Path, data: bytes):
-    "Write atomically, safe from a power cut"
-    with atomic_path(path) as p, open(p, "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-
-
 @dataclass
 class Work:
-    "A batch on its way through the network"
-    sources: list[Source]
-    reading: list  # futures of `answer`
-    records: list = ()
-    failures: list = ()
-    drawing: list = ()
+    "A batch that the network has seen"
+    sources: list[Source]  # of the pictures that could be read
+    records: list[dict]
+    failures: list[dict]
+    locals: list  # of each picture the local logits (h, w) of its class
+    maps: bytes | None  # the file of its evidence
+    drawn: list | None = None  # `answer` for each overlay: its file's content, or None once it is written
 
-    def finished(self) -> dict:
-        "The batch for the record file, once its overlays are written"
-        drawn = [(record, future.result()) for record, future in zip(self.records, self.drawing)] if self.drawing else [
-            (record, (True, None)) for record in self.records]
-        failed = [{"image_name": r["image_name"], "reason": why} for r, (fine, why) in drawn if not fine]
-        return {"records": [r for r, (fine, _) in drawn if fine], "failures": [*self.failures, *failed]}
+
+def explain_batch(network: Network, answers: list[tuple], options: Options) -> Work:
+    "The network's part; `answers` holds (source, whether it could be read, (canvas, shape) or why not)"
+    failures = [{"image_name": s.key, "reason": why} for s, fine, why in answers if not fine]
+    sources, found = [s for s, fine, _ in answers if fine], [what for _, fine, what in answers if fine]
+    if not sources: return Work([], [], failures, [], None)
+    keys = [s.key for s in sources]
+    said = network(np.stack([canvas for canvas, _ in found]))
+    records, locals_ = zip(*network.records(said, keys, [shape for _, shape in found]))
+    return Work(sources, list(records), failures, list(locals_), maps_file(keys, said["evidence"]) if options.maps else None)
+
+
+def overlay_place(sources: Sources, key: str, options: Options) -> str | None:
+    "Where a picture's overlay goes, relative to the folder of results"
+    if options.overlay_format == "none": return None
+    return sources.overlay(key) + overlay_suffix(options.overlay_format)
+
+
+def write_files(out: Path, sources: Sources, options: Options, work: Work):
+    "Write evidence, and overlays that are here and not written yet; the records name them"
+    kept = maps_name([s.key for s in work.sources]) if work.maps else None
+    if kept: write_bytes(out / kept, work.maps)
+    work.records = [{**r, "overlay": overlay_place(sources, r["image_name"], options), "maps": kept} for r in work.records]
+    for record, (fine, data) in zip(work.records, work.drawn or ()):
+        if fine: write_bytes(out / record["overlay"], data)
+
+
+def finished_batch(work: Work) -> dict:
+    "The batch for the record file; a picture without the overlay that it should have has failed"
+    drawn = work.drawn or [(True, None)] * len(work.records)
+    failed = [{"image_name": r["image_name"], "reason": why} for r, (fine, why) in zip(work.records, drawn) if not fine]
+    return {"records": [r for r, (fine, _) in zip(work.records, drawn) if fine], "failures": [*work.failures, *failed]}
 
 
 class LocalEngine:
@@ -156,50 +175,29 @@ class LocalEngine:
         depth = 1 + -(-2 * max(self.workers, 1) // self.options.batch_size)  # batches ahead, so that no process waits
         with Readers(self.workers) as self.readers:
             read = ahead(parts, self._read, depth)
-            for work in ahead((self._explain(work) for work in read), self._draw, depth): yield work.finished()
+            for work, drawing in ahead((self._explain(asked) for asked in read), self._draw, depth):
+                work.drawn = [f.result() for f in drawing]
+                yield finished_batch(work)
 
     def _read(self, part):
         way = self.network.checkpoint.preprocessing
-        return Work(part, [self.readers.submit("read", s.place, way) for s in part])
+        return [(s, self.readers.submit("read", s.place, way)) for s in part]
 
-    def _explain(self, work):
-        answers = [(s, *f.result()) for s, f in zip(work.sources, work.reading)]
-        work.failures = [{"image_name": s.key, "reason": why} for s, fine, why in answers if not fine]
-        good = [(s, *found) for s, fine, found in answers if fine]
-        work.reading, work.sources = (), [s for s, _, _ in good]
-        if not good: return work, []
-        keys = [s.key for s in work.sources]
-        found = self.network(np.stack([canvas for _, canvas, _ in good]))
-        told = self.network.records(found, keys, [shape for *_, shape in good])
-        kept = maps_name(keys) if self.options.maps else None
-        if kept: write_bytes(self.out / kept, maps_file(keys, found["evidence"]))
-        work.records = [{**record, "overlay": self._place(record["image_name"]), "maps": kept} for record, _ in told]
-        return work, [local for _, local in told]
-
-    def _place(self, key):
-        return overlay_place(self.sources, key, self.options)
-
-    def _draw(self, explained):
-        work, locals_ = explained
-        if self.options.overlay_format != "none":
-            work.drawing = [self._overlay(s, r, local) for s, r, local in zip(work.sources, work.records, locals_)]
+    def _explain(self, asked):
+        work = explain_batch(self.network, [(s, *f.result()) for s, f in asked], self.options)
+        write_files(self.out, self.sources, self.options, work)
         return work
 
+    def _draw(self, work):
+        if self.options.overlay_format == "none": return work, []
+        drawing = [self._overlay(s, r, local) for s, r, local in zip(work.sources, work.records, work.locals)]
+        work.locals = ()
+        return work, drawing
+
     def _overlay(self, source, record, local):
-        model, write = self.network.checkpoint, lambda data: write_bytes(self.out / record["overlay"], data)
+        model, write = self.network.checkpoint, partial(write_bytes, self.out / record["overlay"])
         return self.readers.submit("draw", source.place, self.options.overlay_format, self.options.overlay_size, local,
                                    model.preprocessing, display_scale(model), overlay_words(record), then=write)
-
-
-def overlay_place(sources: Sources, key: str, options: Options) -> str | None:
-    "Where a picture's overlay goes, relative to the folder of results"
-    if options.overlay_format == "none": return None
-    return sources.overlay(key) + overlay_suffix(options.overlay_format)
-
-
-def overlay_words(record: dict) -> str:
-    "Class and probability, for an overlay"
-    return f"{record['prediction']} {record['confidence']:.2f}"
 
 # %% ../nbs/12_4_engine.ipynb #5de76d82
 def _promised(out: Path) -> Callable:
