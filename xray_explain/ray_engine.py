@@ -5,15 +5,13 @@
 # %% auto #0
 __all__ = ['CHAPTER', 'read_row', 'ExplainRow', 'draw_row', 'RayEngine', 'connect', 'on_cluster']
 
-# %% ../nbs/12_5_ray_engine.ipynb #bd91ccbc
+# %% ../nbs/12_5_ray_engine.ipynb #702038b5
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from .heatmap import display_scale
 from .readers import Readers
@@ -60,7 +58,7 @@ def draw_row(row: dict, model: tuple, options) -> dict:  # `model`: preprocessin
     work.locals = ()
     return _row(row["batch"], work)
 
-# %% ../nbs/12_5_ray_engine.ipynb #eb3eda8b
+# %% ../nbs/12_5_ray_engine.ipynb #959c9aad
 CHAPTER = 1000  # batches
 
 
@@ -112,7 +110,7 @@ def connect(address: str = ""):  # "": what RAY_ADDRESS says, or a new cluster o
     known = address or os.environ.get("RAY_ADDRESS", "")
     how = {"address": known} if known else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try: ray.init(**how, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as e:
+    except Exception as e:  # Ray raises plain ones as well
         raise RunError(f"no Ray cluster at {known or 'this machine'} ({str(e).splitlines()[0][:120]}); "
                        "start one with: ray start --head") from None
     ray.data.DataContext.get_current().enable_progress_bars = False
