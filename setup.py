@@ -41,7 +41,7 @@ setup(
     include_package_data=True,
     zip_safe=False,
     install_requires=lines("requirements"),
-    extras_require={"dev": lines("dev_requirements")},
+    extras_require={extra: lines(f"{extra}_requirements") for extra in ("dev", "ray", "benchmarks")},
     entry_points={
         "console_scripts": lines("console_scripts") or [cfg["console_scripts"]],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

@@ -10,6 +10,9 @@ from xray_explain.output import RESEARCH_USE
 from xray_explain.phantom import write_phantoms
 
 
+RESULTS = {"batch_results.json", "batch_results.parquet", "batch_results.csv", "failures.json", "run"}
+
+
 def cli(*argv, **kwargs):
     code = "import sys; from xray_explain.cli import main; sys.exit(main())"
     return subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True, **kwargs)
@@ -66,19 +69,19 @@ def test_folder_with_bad_files(pictures, tmp_path):
     assert len(named) == 3
     for name, line in zip(("empty.png", "letter.jpg", "truncated.jpeg"), named): assert name in line
     written = {p.name for p in (tmp_path / "out").iterdir()}
-    assert written == {f"{p.stem}_gradcam.png" for p in good} | {"batch_results.json", "failures.json"}
+    assert written == {f"{p.stem}_gradcam.png" for p in good} | RESULTS
 
 
 def test_same_command_same_bytes(pictures, tmp_path):
     for name in "ab": assert cli("infer", "--input-dir", pictures, "--output-dir", tmp_path / name).returncode == 0
-    files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert len(files) == 12
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len(files) == 10 + 4 + 3
     for name in files: assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
 def test_no_gradcam_writes_no_overlays(pictures, tmp_path):
     assert cli("infer", "--input-dir", pictures, "--output-dir", tmp_path, "--no-gradcam").returncode == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["batch_results.json", "failures.json"]
+    assert {p.name for p in tmp_path.iterdir()} == RESULTS
 
 
 @pytest.mark.parametrize("argv, status, told", [

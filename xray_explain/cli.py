@@ -6,9 +6,10 @@
 __all__ = ['DATA', 'COMMANDS', 'phantom', 'audit', 'split', 'train', 'calibrate', 'evaluate', 'card', 'report', 'infer',
            'build_parser', 'main']
 
-# %% ../nbs/16_cli.ipynb #fb60688d
+# %% ../nbs/16_cli.ipynb #53802c86
 import argparse
 import json
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -17,7 +18,7 @@ from . import __version__
 from .output import RESEARCH_USE
 from .recipe import Recipe
 
-# %% ../nbs/16_cli.ipynb #1f5c8e82
+# %% ../nbs/16_cli.ipynb #3bb4cc7d
 def _load(path):
     "A checkpoint, and a word about which one where none was named"
     from xray_explain.model import load_checkpoint
@@ -143,28 +144,53 @@ def report(args) -> int:
 
 
 def infer(args) -> int:
-    "Explain one picture or a folder"
-    from xray_explain.infer import infer_folder, infer_image, results_table
-    from xray_explain.output import write_json, write_png
+    "Explain one picture, a folder, or the pictures of a manifest"
+    if not args.image: return _infer_many(args)
+    from xray_explain.finding import encoded, overlay_suffix
+    from xray_explain.infer import infer_image
+    from xray_explain.output import write_bytes, write_json
     checkpoint, out = _load(args.checkpoint), Path(args.output_dir)
-    if args.image:
-        one = infer_image(checkpoint, args.image)
-        print(f"{one.radiograph.name}: {one.prediction}, confidence {one.confidence:.3f}")
-        for name, p in one.record["scores"].items(): print(f"  {name} {p:.3f}")
-        print(f"  evidence for {one.prediction}: {one.evidence_in_words}", *one.notes, sep="\n  ")
-        if not args.no_gradcam:
-            write_png(out / f"{Path(one.radiograph.name).stem}_gradcam.png", one.overlay())
-            print(f"overlay: {out / Path(one.radiograph.name).stem}_gradcam.png")
-        write_json(out / f"{Path(one.radiograph.name).stem}.json", one.record)
-        print(RESEARCH_USE)
-        return 0
-    records, failures = infer_folder(checkpoint, args.input_dir, out, not args.no_gradcam, args.batch_size)
-    print(results_table(records))
-    for f in failures: print(f"failed: {f['reason']}", file=sys.stderr)
-    print(f"{len(records)} explained, {len(failures)} failed; {out / 'batch_results.json'}\n{RESEARCH_USE}")
-    return 1 if failures else 0
+    one = infer_image(checkpoint, args.image)
+    print(f"{one.radiograph.name}: {one.prediction}, confidence {one.confidence:.3f}")
+    for name, p in one.record["scores"].items(): print(f"  {name} {p:.3f}")
+    print(f"  evidence for {one.prediction}: {one.evidence_in_words}", *one.notes, sep="\n  ")
+    form = "none" if args.no_gradcam else args.overlay_format
+    if form != "none":
+        overlay = out / f"{Path(one.radiograph.name).stem}_gradcam{overlay_suffix(form)}"
+        write_bytes(overlay, encoded(one.overlay(), form))
+        print(f"overlay: {overlay}")
+    write_json(out / f"{Path(one.radiograph.name).stem}.json", one.record)
+    print(RESEARCH_USE)
+    return 0
 
-# %% ../nbs/16_cli.ipynb #1fdf2143
+
+def _infer_many(args) -> int:
+    "Explain a folder or the pictures of a manifest; what is done stays done, however it ends"
+    from xray_explain.engine import LocalEngine, Options, run
+    from xray_explain.sources import from_folder, from_manifest
+    sources, count = from_manifest(args.manifest, args.path_column) if args.manifest else from_folder(args.input_dir)
+    form = "none" if args.no_gradcam else args.overlay_format
+    options = Options(args.batch_size, args.precision, form, args.overlay_size, args.maps)
+    checkpoint, out, engine = _load(args.checkpoint), Path(args.output_dir), LocalEngine
+    if args.engine == "ray":
+        from xray_explain.ray_engine import on_cluster
+        engine = on_cluster(args.ray_address)
+    done, failed = run(checkpoint, sources, count, out, options, engine, args.workers, args.device, args.resume)
+    _tell(out, done, failed)
+    return 1 if failed else 0
+
+
+def _tell(out, done, failed, most=50):
+    "The first results as a table, the failures by name, and where the rest is"
+    from itertools import islice
+    from xray_explain.infer import results_table
+    from xray_explain.records import json_entries
+    print(results_table(list(islice(json_entries(out / "batch_results.json"), most))))
+    if done > most: print(f"... and {done - most} more in {out / 'batch_results.csv'}")
+    for f in json_entries(out / "failures.json"): print(f"failed: {f['reason']}", file=sys.stderr)
+    print(f"{done} explained, {failed} failed; {out / 'batch_results.json'}\n{RESEARCH_USE}")
+
+# %% ../nbs/16_cli.ipynb #391b0680
 def _add(parser, name, default, told):
     "An option with a default, which also gives its type"
     parser.add_argument("--" + name.replace("_", "-"), default=default, type=type(default), metavar=type(default).__name__.upper(),
@@ -253,11 +279,23 @@ def _report_parser(p):
 def _infer_parser(p):
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--image", metavar="FILE", help="one radiograph")
-    which.add_argument("--input-dir", metavar="DIR", help="a folder, searched with everything below it")
+    which.add_argument("--input-dir", metavar="DIR", help="a folder, searched with everything below it, or a pattern: 'films/**/left*.png'")
+    which.add_argument("--manifest", metavar="FILE", help="CSV or Parquet with a column of paths, relative to the file")
+    p.add_argument("--path-column", default="path", metavar="NAME", help="the manifest's column (default: path)")
     _checkpoint(p)
     p.add_argument("--output-dir", default="results/inference", metavar="DIR", help="(default: results/inference)")
-    p.add_argument("--no-gradcam", action="store_true", help="write no overlays")
+    p.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
+                   help="go on with the run in the output folder (default), or start anew")
+    p.add_argument("--overlay-format", choices=("png", "jpeg", "none"), default="png", help="(default: png)")
+    p.add_argument("--no-gradcam", action="store_true", help="write no overlays, as --overlay-format none")
+    _add(p, "overlay_size", 0, "pixels of an overlay's longer side; 0: the picture's own")
+    p.add_argument("--maps", action="store_true", help="keep the raw evidence of every class, a file for each batch")
     _add(p, "batch_size", 16, "pictures in a forward pass")
+    _add(p, "workers", os.cpu_count() or 1, "processes that read and draw, 0: none; on a cluster, copies of the network")
+    _add(p, "device", "cpu", "where the network is: cpu, cuda, mps")
+    p.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16 is faster and a little rougher (default: fp32)")
+    p.add_argument("--engine", choices=("local", "ray"), default="local", help="this machine, or a Ray cluster (default: local)")
+    p.add_argument("--ray-address", default="", metavar="HOST:PORT", help="a cluster that runs (default: what RAY_ADDRESS says, or a new one on this machine)")
 
 
 COMMANDS = {
@@ -269,7 +307,7 @@ COMMANDS = {
     "evaluate": (evaluate, _evaluate_parser, "how well a classifier predicts and where it looks"),
     "card": (card, _card_parser, "write a model card"),
     "report": (report, _report_parser, "run the report notebooks"),
-    "infer": (infer, _infer_parser, "explain one picture or a folder"),
+    "infer": (infer, _infer_parser, "explain one picture, a folder, or the pictures of a manifest"),
 }
 
 

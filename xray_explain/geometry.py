@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# %% ../nbs/01_3_geometry.ipynb #fa2b687b
+# %% ../nbs/01_3_geometry.ipynb #7456c705
 def _resize(
     image: np.ndarray,  # (H, W) float32
     shape: tuple[int, int],  # rows and columns wanted
@@ -35,6 +35,13 @@ def _sample_rows(
     return values[low] * (1 - share) + values[high] * share
 
 
+def _beside_centres(cells, size, start, length, side):
+    "Pixels of a side on both sides of every cell's centre, and the outermost two"
+    centres = ((np.arange(cells) + 0.5) * size / cells - start) * side / length - 0.5
+    both = np.concatenate([np.floor(centres), np.ceil(centres), [0, side - 1]])
+    return np.unique(both.clip(0, side - 1).astype(int))
+
+
 @dataclass(frozen=True)
 class Geometry:
     "The way between a picture and the canvas that the network sees"
@@ -56,10 +63,10 @@ class Geometry:
 
     def to_canvas(
         self,
-        image: np.ndarray,  # (H, W) of this geometry's shape
+        image: np.ndarray,  # (H, W) of this geometry's shape, or decoded at 1/2, 1/4 or 1/8 of it
     ) -> np.ndarray:  # (h, w) float32
         "The picture on the canvas; raises ValueError for a picture of another shape"
-        if image.shape != tuple(self.shape):
+        if not any(image.shape == tuple(-(-side // f) for side in self.shape) for f in (1, 2, 4, 8)):
             raise ValueError(f"shape {image.shape} where {tuple(self.shape)} belongs")
         top, left, rows, columns = self.box
         canvas, image = np.zeros(self.size, np.float32), image.astype(np.float32, copy=False)
@@ -93,3 +100,15 @@ class Geometry:
         x = left + (np.arange(self.shape[1]) + 0.5) * columns / self.shape[1]
         tall = _sample_rows(grid, y * grid.shape[0] / self.size[0])
         return np.ascontiguousarray(_sample_rows(tall.T, x * grid.shape[1] / self.size[1]).T)
+
+    def peak(
+        self,
+        grid: np.ndarray,  # (gh, gw) of any resolution, spanning the whole canvas
+    ) -> tuple[float, int, int]:  # the highest value of `to_source`, its column x and row y
+        "Where `to_source` is highest, without making it: between centres of cells it runs straight"
+        grid, box = np.asarray(grid, np.float32), self.box
+        rows, columns = (_beside_centres(grid.shape[i], self.size[i], box[i], box[i + 2], self.shape[i]) for i in (0, 1))
+        at = lambda i, pixels: (box[i] + (pixels + 0.5) * box[i + 2] / self.shape[i]) * grid.shape[i] / self.size[i]
+        values = _sample_rows(_sample_rows(grid, at(0, rows)).T, at(1, columns)).T
+        i, j = np.unravel_index(values.argmax(), values.shape)
+        return float(values[i, j]), int(columns[j]), int(rows[i])

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['FONTS', 'font_path', 'font', 'text_width', 'plain_text', 'shorten', 'wrap']
 
-# %% ../nbs/11_1_lettering.ipynb #26863e63
+# %% ../nbs/11_1_lettering.ipynb #f0ed9624
 import unicodedata
 from bisect import bisect_right
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
-from matplotlib.font_manager import get_font
 from PIL import ImageFont
 
-# %% ../nbs/11_1_lettering.ipynb #6342908c
-FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+# %% ../nbs/11_1_lettering.ipynb #4d2f87c4
+# found without importing Matplotlib, which takes longer than drawing
+FONTS = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
 def font_path(bold: bool = False) -> Path:
@@ -41,14 +41,21 @@ def text_width(
     "How many pixels wide a line is drawn"
     return font(size, bold).getlength(text)
 
-# %% ../nbs/11_1_lettering.ipynb #da310c30
+# %% ../nbs/11_1_lettering.ipynb #aea326fa
 def plain_text(
     text: str,  # anything: a class name, a file name
 ) -> str:
     "One line in characters that the font can draw: white space becomes one blank, an unknown character a box"
     line = " ".join(unicodedata.normalize("NFC", str(text)).split())
-    known = get_font(str(font_path())).get_char_index
-    return "".join(c if known(ord(c)) else "□" for c in line)
+    return "".join(c if _known(c) else "□" for c in line)
+
+
+@lru_cache(4096)
+def _known(character):
+    "Whether the font has it; it has all of Latin-1 that can be printed"
+    if character < "\u0100": return character.isprintable()
+    from matplotlib.font_manager import get_font
+    return bool(get_font(str(font_path())).get_char_index(ord(character)))
 
 # %% ../nbs/11_1_lettering.ipynb #4c33765a
 def shorten(

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['UNLIKE', 'stage_means', 'Novelty', 'fit_novelty']
 
-# %% ../nbs/05_3_novelty.ipynb #1481e318
+# %% ../nbs/05_3_novelty.ipynb #0ad610d5
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.model_selection import GroupKFold
 from torch import nn
 
 # %% ../nbs/05_3_novelty.ipynb #c36a303c
@@ -64,7 +63,7 @@ def _describe(means: torch.Tensor, rank: int) -> Novelty:
     rest = variance[rank:].sum() / (means.shape[1] - rank)
     return Novelty(centre, spread, axes[:rank].contiguous(), torch.cat([variance[:rank], rest[None]]), torch.ones(()))
 
-# %% ../nbs/05_3_novelty.ipynb #6b84998d
+# %% ../nbs/05_3_novelty.ipynb #bd56bfd8
 def fit_novelty(
     means: torch.Tensor,  # (N, D) of pictures that the training did not see
     groups,  # (N,) what belongs together
@@ -73,6 +72,8 @@ def fit_novelty(
 ) -> Novelty:
     "Describe familiar pictures; ValueError for fewer than 20"
     if len(means) < 20: raise ValueError(f"{len(means)} pictures are too few to say what is unlike them; 20 are enough")
+    from sklearn.model_selection import GroupKFold  # not at the top: it would slow down every start
+
     rank = min(rank, len(means) // 4, means.shape[1] // 2)
     apart = torch.zeros(len(means))
     for fit, held in GroupKFold(5).split(means, groups=np.asarray(groups, dtype=str)):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SUFFIXES', 'Radiograph', 'read_radiograph', 'find_radiographs', 'Geometry', 'RadiographError', 'plain_name']
 
-# %% ../nbs/01_radiograph.ipynb #3658e619
+# %% ../nbs/01_radiograph.ipynb #54a5b6d0
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -14,31 +15,31 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .dicom import read_dicom
 from .geometry import Geometry
 from .pixels import MAX_PIXELS, RadiographError, by_depth, by_range, check_size, plain_name, quiet
 
 _all_ = ["Geometry", "RadiographError", "plain_name"]  # whoever reads radiographs needs these too
 
-# %% ../nbs/01_radiograph.ipynb #fbd99b42
+# %% ../nbs/01_radiograph.ipynb #4eb4fefe
 @dataclass(frozen=True, eq=False, repr=False)
 class Radiograph:
     "A grey picture with bones bright, and what may be known about it"
-    pixels: np.ndarray  # (H, W) float32 in [0, 1]
+    pixels: np.ndarray  # (H, W) float32 in [0, 1]; fewer than the file's where it was read reduced
     name: str  # the file's name, without its folder
     format: str  # 'JPEG', 'PNG', 'TIFF', 'BMP' or 'DICOM'
     spacing: tuple[float, float] | None = None  # mm between rows and between columns, where known
     facts: dict = field(default_factory=dict)  # how it was acquired; only terms from fixed lists
+    file_shape: tuple[int, int] | None = None  # where `pixels` were read reduced
 
     @property
     def shape(self) -> tuple[int, int]:
-        "Rows and columns"
-        return self.pixels.shape
+        "Rows and columns of the picture in the file"
+        return self.file_shape or self.pixels.shape
 
     def __repr__(self):
         return f"Radiograph({self.name!r}, {self.format}, {self.shape[0]} x {self.shape[1]})"
 
-# %% ../nbs/01_radiograph.ipynb #a23d180e
+# %% ../nbs/01_radiograph.ipynb #bba177ae
 def _deep(
     picture: Image.Image,  # 16-bit, 32-bit or float
 ) -> np.ndarray:  # (H, W) in [0, 1]
@@ -58,21 +59,32 @@ def _shallow(
     return np.asarray(picture) / np.float32(255)
 
 
+def _upright(picture) -> tuple[int, int]:
+    "Rows and columns of a picture after it is turned as its EXIF tag says"
+    turned = picture.getexif().get(274, 1) > 4
+    return picture.size if turned else picture.size[::-1]
+
+
 def _read_bitmap(
     file,  # binary file object
+    reduction: Callable | None = None,  # rows and columns to 1, 2, 4 or 8
 ) -> dict:  # fields of a Radiograph
     "Pixels and format of a JPEG, PNG, TIFF or BMP; of several frames the first"
     with quiet(): picture = Image.open(file, formats=("JPEG", "PNG", "TIFF", "BMP"))
     check_size(picture.height, picture.width)
-    picture.draft("L", None)  # a JPEG decoder skips the colours, in half the time
+    shape, factor = _upright(picture), 1
+    if picture.format == "JPEG" and reduction: factor = reduction(shape)
+    # a JPEG decoder skips the colours, in half the time, and can decode at 1/2, 1/4 or 1/8
+    picture.draft("L", None if factor == 1 else (picture.width // factor, picture.height // factor))
+    reduced = {"file_shape": shape} if _upright(picture) != shape else {}
     white_is_zero = picture.format == "TIFF" and picture.tag_v2.get(262) == 0
     form = "JPEG" if picture.format == "MPO" else picture.format
     picture = ImageOps.exif_transpose(picture)
-    if not picture.mode.startswith(("I", "F")): return {"pixels": _shallow(picture), "format": form}
+    if not picture.mode.startswith(("I", "F")): return {"pixels": _shallow(picture), "format": form, **reduced}
     pixels = _deep(picture)
     return {"pixels": 1 - pixels if white_is_zero else pixels, "format": form}
 
-# %% ../nbs/01_radiograph.ipynb #4d6a61f9
+# %% ../nbs/01_radiograph.ipynb #5a610879
 @contextmanager
 def _opened(
     source,  # path, bytes or binary file object
@@ -88,14 +100,20 @@ def _opened(
         with file: yield file
 
 
+def _read_dicom(file) -> dict:
+    from xray_explain.dicom import read_dicom  # pydicom takes a second, which a folder of JPEGs need not spend
+    return read_dicom(file)
+
+
 def _fields(
     file,  # binary file object
+    reduction: Callable | None,
 ) -> dict:  # fields of a Radiograph
     "Read a picture by the decoder for its content"
     head = file.read(132)
     file.seek(0)
     if not head: raise RadiographError("the file is empty; copy it again")
-    try: return read_dicom(file) if head[128:] == b"DICM" else _read_bitmap(file)
+    try: return _read_dicom(file) if head[128:] == b"DICM" else _read_bitmap(file, reduction)
     except RadiographError: raise
     except UnidentifiedImageError:
         raise RadiographError("not a picture that can be read; use JPEG, PNG, TIFF, BMP or DICOM") from None
@@ -108,14 +126,16 @@ def _fields(
 def read_radiograph(
     source: str | Path | bytes | object,  # path, content, or binary file object
     name: str | None = None,  # what to call it where `source` is no path
+    reduction: Callable | None = None,  # of rows and columns: a JPEG is decoded at 1 / this, which is 1, 2, 4 or 8
 ) -> Radiograph:
     "One grey picture in [0, 1] with bones bright; raises RadiographError, in one line, for anything else"
     name = plain_name(name or source)
     try:
-        with _opened(source) as file: fields = _fields(file)
+        with _opened(source) as file: fields = _fields(file, reduction)
     except RadiographError as e:
         raise RadiographError(f"{name}: {e}") from None
-    fields["pixels"] = np.ascontiguousarray(np.clip(fields["pixels"], 0, 1), np.float32)
+    pixels = np.ascontiguousarray(fields["pixels"], np.float32)
+    fields["pixels"] = np.clip(pixels, 0, 1, out=pixels)
     return Radiograph(name=name, **fields)
 
 # %% ../nbs/01_radiograph.ipynb #f10e248e

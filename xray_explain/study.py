@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DEMO_SEED', 'demo_folder', 'open_cases', 'Study', 'examine', 'prediction_figures', 'localization_records',
-           'heatmap_of', 'display_scale', 'strength_in_words', 'thumbnail', 'shown_case']
+           'thumbnail', 'shown_case', 'display_scale', 'heatmap_of', 'strength_in_words']
 
-# %% ../nbs/10_study.ipynb #f01189f9
+# %% ../nbs/10_study.ipynb #4b2ee519
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,15 @@ from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_
 from tqdm.auto import tqdm
 
 from .annotation import AnnotationError, read_annotation
-from .cam import explain, positive_heatmap
+from .cam import explain
 from .dataset import Cases, read_cases
+from .heatmap import display_scale, heatmap_of, strength_in_words
 from .localize import localize
 from .model import Checkpoint
 from .phantom import write_phantoms
 from .radiograph import RadiographError, read_radiograph
+
+_all_ = ["display_scale", "heatmap_of", "strength_in_words"]  # how a case of a study is shown
 
 # %% ../nbs/10_study.ipynb #ee101e6d
 DEMO_SEED = 2026  # the shipped model was trained on another
@@ -48,7 +51,7 @@ def open_cases(
     split = split or ("test" if "test" in set(cases.table.split) else "")
     return cases.split(split) if split else cases
 
-# %% ../nbs/10_study.ipynb #da076ffb
+# %% ../nbs/10_study.ipynb #4dcd21f1
 @dataclass
 class Study:
     "Predictions, evidence and outlines of a set of cases; N cases, C classes, a grid of h x w cells"
@@ -101,7 +104,7 @@ class Study:
 def _read_case(row, preprocessing):
     "Canvas and mask of a case, or the reason why there are none"
     try:
-        film = read_radiograph(row.image)
+        film = preprocessing.read(row.image)
         outline = read_annotation(row.annotation).mask(film.shape) if row.annotation else np.zeros(film.shape, np.uint8)
         return preprocessing.canvas(film), preprocessing.geometry(film.shape).mask_to_canvas(outline)
     except (RadiographError, AnnotationError) as e:
@@ -174,32 +177,7 @@ def localization_records(study: Study, threshold: float = 0.5) -> pd.DataFrame:
          **localize(grids[i, classes[i]], study.masks[i], threshold)}
         for name, grids in maps.items() for i in study.annotated for which, classes in shown.items()])
 
-# %% ../nbs/10_study.ipynb #a3c72523
-def heatmap_of(
-    checkpoint: Checkpoint,
-    centred: np.ndarray,  # (C, h, w) evidence of one case, centred over classes
-    class_idx: int,
-    shape: tuple[int, int],  # of the picture it shall lie on
-    normalize: str = "absolute",  # or 'image'
-) -> np.ndarray:  # shape, float32 in [0, 1]
-    "A class's evidence as a heatmap over a picture"
-    if normalize not in ("absolute", "image"): raise ValueError(f"normalize is 'absolute' or 'image', not {normalize!r}")
-    local = centred[class_idx] * centred[class_idx].size
-    over = checkpoint.preprocessing.geometry(shape).to_source(local)
-    return positive_heatmap(over, display_scale(checkpoint) if normalize == "absolute" else None)
-
-
-def display_scale(checkpoint: Checkpoint) -> float | None:
-    "The local logit that has full colour, for every class; None where the checkpoint has no scale"
-    return max(checkpoint.evidence_scale) if checkpoint.evidence_scale else None
-
-
-def strength_in_words(heatmap: np.ndarray) -> str:
-    "'' for a heatmap with something to see, otherwise why there is little"
-    if not heatmap.any(): return "none"
-    return "spread thin" if heatmap.max() < 0.1 else ""
-
-
+# %% ../nbs/10_study.ipynb #ea0f5368
 def thumbnail(pixels: np.ndarray, side: int = 400) -> np.ndarray:
     "(H, W) picture or mask reduced so that its longer side is at most `side`"
     scale = side / max(pixels.shape)

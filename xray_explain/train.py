@@ -6,7 +6,7 @@
 __all__ = ['TrainingError', 'preprocessing_of', 'load_canvases', 'augment', 'training_split', 'predict', 'validation_figures',
            'first_net', 'first_stages', 'Trainer', 'evidence_scale', 'draw_curve', 'train']
 
-# %% ../nbs/07_train.ipynb #49255fd4
+# %% ../nbs/07_train.ipynb #5985f517
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,21 +31,20 @@ from .dataset import Cases
 from .guidance import guidance_loss
 from .model import Checkpoint, Preprocessing, build_net, save_checkpoint, start_from
 from .output import RESEARCH_USE, atomic_path, write_json
-from .radiograph import read_radiograph
 from .recipe import Recipe
 
-# %% ../nbs/07_train.ipynb #1bfc9110
+# %% ../nbs/07_train.ipynb #9d3ae5bf
 class TrainingError(ValueError):
     "A training that cannot start or go on: one line that says why"
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
     "The way from radiograph to tensor that a recipe asks for"
-    return Preprocessing((recipe.image_size, recipe.image_size), recipe.fit, recipe.contrast)
+    return Preprocessing((recipe.image_size, recipe.image_size), recipe.fit, recipe.contrast, reading="reduced")
 
-# %% ../nbs/07_train.ipynb #947d6fa5
+# %% ../nbs/07_train.ipynb #8da744e4
 def _canvas_pair(row, preprocessing):
-    radiograph = read_radiograph(row.image)
+    radiograph = preprocessing.read(row.image)
     picture = preprocessing.canvas(radiograph)
     if not row.annotation: return np.round(picture * 255).astype(np.uint8), np.zeros(preprocessing.size, np.uint8)
     outlined = read_annotation(row.annotation).mask(radiograph.shape)
