@@ -18,7 +18,7 @@ from . import __version__
 from .output import RESEARCH_USE
 from .recipe import Recipe
 
-# %% ../nbs/16_cli.ipynb #3bb4cc7d
+# %% ../nbs/16_cli.ipynb #3165b1cc
 def _load(path):
     "A checkpoint, and a word about which one where none was named"
     from xray_explain.model import load_checkpoint
@@ -83,7 +83,7 @@ def calibrate(args) -> int:
     before = _load(args.checkpoint)
     cases = read_cases(args.data, classes=before.class_names, manifest=args.manifest)
     seed = before.training.get("recipe", {}).get("seed", 0)
-    held = cases.split(args.split) if args.split else training_split(cases, seed)[1]
+    held = cases if args.split == "all" else cases.split(args.split) if args.split else training_split(cases, seed)[1]
     pictures, _, labels = load_canvases(held, before.preprocessing)
     after = fit(before, pictures, labels.numpy(), held.table.group, args.rule)
     save_checkpoint(args.output, after, half=is_half(args.checkpoint))
@@ -190,7 +190,7 @@ def _tell(out, done, failed, most=50):
     for f in json_entries(out / "failures.json"): print(f"failed: {f['reason']}", file=sys.stderr)
     print(f"{done} explained, {failed} failed; {out / 'batch_results.json'}\n{RESEARCH_USE}")
 
-# %% ../nbs/16_cli.ipynb #391b0680
+# %% ../nbs/16_cli.ipynb #a996a475
 def _add(parser, name, default, told):
     "An option with a default, which also gives its type"
     parser.add_argument("--" + name.replace("_", "-"), default=default, type=type(default), metavar=type(default).__name__.upper(),
@@ -247,7 +247,7 @@ def _calibrate_parser(p):
     _checkpoint(p)
     _manifest(p)
     p.add_argument("--output", required=True, metavar="FILE", help="the new checkpoint, .safetensors")
-    _add(p, "split", "", "the validation cases (default: 'val', or what the training held back)")
+    _add(p, "split", "", "the validation cases, or 'all' of a set kept for this (default: 'val', or what the training held back)")
     p.add_argument("--rule", type=_rule, default=0.95, metavar="RULE",
                    help="sensitivity of the operating points, or 'youden' (default: 0.95)")
 

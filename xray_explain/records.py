@@ -187,7 +187,7 @@ def _sweep(out: Path):
         for name in names:
             if _LEFT_OVER.match(name): Path(folder, name).unlink(missing_ok=True)
 
-# %% ../nbs/12_2_records.ipynb #5617067a
+# %% ../nbs/12_2_records.ipynb #e5589ae1
 class _JsonArray:
     "What `write_json` writes for a list, entry by entry"
 
@@ -209,7 +209,8 @@ def flat(record: dict) -> dict:
     return {"image_name": record["image_name"], "prediction": record["prediction"], "confidence": record["confidence"],
             **{f"score_{c}": p for c, p in record["scores"].items()}, **{f"logit_{c}": v for c, v in record["logits"].items()},
             "has_evidence": record["has_evidence"], "evidence": record["evidence"], "peak_x": x, "peak_y": y,
-            "exact": record["exact"], "rows": rows, "columns": columns, "checkpoint": record["checkpoint"],
+            "exact": record["exact"], "ood_score": record["ood_score"], "unlike_training": record["unlike_training"],
+            "above_operating_point": "; ".join(record["above_operating_point"]), "calibrated": record["calibrated"], "rows": rows, "columns": columns, "checkpoint": record["checkpoint"],
             "overlay": record.get("overlay"), "maps": record.get("maps")}
 
 
@@ -232,7 +233,8 @@ class _Parquet:
     def __init__(self, path, classes):
         import pyarrow as pa  # takes a second
         import pyarrow.parquet as pq
-        kinds = {"has_evidence": pa.bool_(), "exact": pa.bool_(), "confidence": pa.float64()}
+        kinds = dict.fromkeys(("has_evidence", "exact", "unlike_training", "calibrated"), pa.bool_())
+        kinds |= dict.fromkeys(("confidence", "ood_score"), pa.float64())
         kinds |= dict.fromkeys(("peak_x", "peak_y", "rows", "columns"), pa.int64())
         numbers = tuple(f"{what}_{c}" for what in ("score", "logit") for c in classes)
         self._schema = pa.schema([(c, pa.float64() if c in numbers else kinds.get(c, pa.string())) for c in _columns(classes)])
@@ -253,7 +255,8 @@ class _Parquet:
 
 def _columns(classes):
     nothing = {"image_name": "", "prediction": "", "confidence": 0, "has_evidence": 0, "evidence": "", "peak_xy": None,
-               "exact": 0, "image_shape": (0, 0), "checkpoint": ""}
+               "exact": 0, "ood_score": None, "unlike_training": None, "above_operating_point": (), "calibrated": 0,
+               "image_shape": (0, 0), "checkpoint": ""}
     return list(flat({**nothing, "scores": dict.fromkeys(classes), "logits": dict.fromkeys(classes)}))
 
 
