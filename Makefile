@@ -26,7 +26,7 @@ $(READY): settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 	@echo "Installing into $(VENV): about 3 GB to download the first time, some minutes without further words"
-	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev,ray]' -c constraints.txt
 	@touch $(READY)
 
 report: setup
@@ -59,7 +59,7 @@ test-slow: test-clean
 constraints: setup
 	@echo "Installing into $(VENV): about 3 GB to download the first time, some minutes without further words"
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile setup.py --extra dev --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
+	$(BIN)/uv pip compile setup.py --extra dev --extra ray --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
