@@ -1,6 +1,7 @@
 "A real cluster on this machine: a head and a second node, a worker killed in mid-run, results as without it."
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -19,40 +21,46 @@ from xray_explain.sources import from_folder
 
 pytest.importorskip("ray", reason="Ray is an optional extra: pip install 'xray_explain[ray]'")
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-QUIET = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "OMP_NUM_THREADS": "1"}
+QUIET = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "OMP_NUM_THREADS": "1",
+         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}  # this cluster's own, not the one in the home folder
 SMALL = ["--num-cpus", "2", "--object-store-memory", "200000000", "--disable-usage-stats", "--block"]
+# Ray gives up when an agent takes 15 s to say which port it took, which it does on a busy machine; given ports need not be said
+AGENTS = ("metrics-export", "dashboard-agent-grpc", "dashboard-agent-listen", "runtime-env-agent")
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+def free_ports(count):
+    "Ports that nobody uses now"
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for s in sockets: s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+
+
+def node(log, *where):
+    "A node of a cluster, once it says that it runs"
+    ports = [part for name, port in zip(AGENTS, free_ports(len(AGENTS))) for part in (f"--{name}-port", str(port))]
+    process = subprocess.Popen([*RAY, "start", *where, "--node-ip-address", "127.0.0.1", *ports, *SMALL], env=QUIET,
+                               stdout=open(log, "w"), stderr=subprocess.STDOUT, start_new_session=True)
+    end = time.monotonic() + 180
+    while "Ray runtime started" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < end, log.read_text()
+        time.sleep(0.2)
+    return process
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     "Address of a head and a second node; both end with the tests"
-    port, home = free_port(), tmp_path_factory.mktemp("ray")
+    (port,), home = free_ports(1), tmp_path_factory.mktemp("ray")
     short = Path("/tmp") / f"ray_{os.getpid()}"  # names of sockets may have about a hundred letters
-    nodes = [subprocess.Popen([*RAY, "start", *where, "--node-ip-address", "127.0.0.1", *SMALL], env=QUIET,
-                              stdout=open(home / f"{i}.log", "w"), stderr=subprocess.STDOUT, start_new_session=True)
-             for i, where in enumerate([["--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", str(short)]])]
+    nodes = []
     try:
-        _until(lambda: "Ray runtime started" in (home / "0.log").read_text(), nodes[0], home / "0.log")
-        nodes.append(subprocess.Popen([*RAY, "start", "--address", f"127.0.0.1:{port}", "--node-ip-address", "127.0.0.1", *SMALL],
-                                      env=QUIET, stdout=open(home / "1.log", "w"), stderr=subprocess.STDOUT, start_new_session=True))
-        _until(lambda: "Ray runtime started" in (home / "1.log").read_text(), nodes[1], home / "1.log")
+        nodes.append(node(home / "head.log", "--head", "--port", str(port), "--include-dashboard", "false", "--temp-dir", str(short)))
+        nodes.append(node(home / "second.log", "--address", f"127.0.0.1:{port}"))
         yield f"127.0.0.1:{port}"
     finally:
-        for node in reversed(nodes): _end(node)
+        for process in reversed(nodes): _end(process)
         shutil.rmtree(short, ignore_errors=True)
-
-
-def _until(what, process, log, seconds=180):
-    end = time.monotonic() + seconds
-    while not what():
-        assert process.poll() is None and time.monotonic() < end, log.read_text()
-        time.sleep(0.2)
 
 
 def _end(node):
@@ -141,6 +149,6 @@ def test_two_nodes_many_pictures_then_resume_locally(model, picture, tmp_path, c
 def test_no_cluster_is_one_line(model, picture, tmp_path):
     folder = fill(tmp_path / "in", picture, 3)
     done = subprocess.run([*CLI, "--input-dir", folder, "--checkpoint", model[1], "--output-dir", tmp_path / "out", "--engine", "ray",
-                           "--ray-address", f"127.0.0.1:{free_port()}"], capture_output=True, text=True, env=QUIET, timeout=600)
+                           "--ray-address", f"127.0.0.1:{free_ports(1)[0]}"], capture_output=True, text=True, env=QUIET, timeout=600)
     told = [line for line in done.stderr.splitlines() if line.startswith("xray-explain: ")]
     assert done.returncode == 1 and len(told) == 1 and "no Ray cluster at 127.0.0.1" in told[0]

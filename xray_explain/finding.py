@@ -53,7 +53,7 @@ def evidence_in_words(checkpoint, top: float) -> str:
     scale = display_scale(checkpoint)
     return "spread thin" if scale and top / scale < FAINT else "localised"
 
-# %% ../nbs/12_0_finding.ipynb #b2a5ea1c
+# %% ../nbs/12_0_finding.ipynb #ea771c16
 FORMATS = ("png", "jpeg", "none")
 # level 6 would make files a fifth smaller in four times the time
 _ENCODING = {"png": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]), "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90])}
@@ -88,8 +88,8 @@ def draw_overlay(
     heat = positive_heatmap(way.geometry(pixels.shape).to_source(local), scale)
     said = "none" if top <= 0 else "spread thin" if scale and top / scale < FAINT else ""
     grey = np.repeat(pixels[..., None], 3, axis=2)
-    parts = [f"{words}{f', evidence {said}' if said else ''}", RESEARCH_USE]
-    return stamp(create_overlay(grey, heat), " · ".join(parts))
+    use = RESEARCH_USE if pixels.shape[1] >= 320 else RESEARCH_USE.replace(", ", ", · ")  # in two lines where one is too long
+    return stamp(create_overlay(grey, heat), f"{words}{f', evidence {said}' if said else ''} · {use}")
 
 
 def overlay_file(
