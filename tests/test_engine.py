@@ -77,7 +77,10 @@ def files(folder: Path) -> dict:
 
 def start(*options, **kwargs):
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*CLI, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **kwargs)
+    # a shell starts what is in the background deaf to Ctrl-C, and its children inherit that
+    hear = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen([*CLI, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+                            preexec_fn=hear, **kwargs)
 
 
 def finish(process, seconds=600): return (*process.communicate(timeout=seconds), process.returncode)
