@@ -132,6 +132,7 @@ def on_two_nodes(model, picture, tmp_path, address, count, kill):
     return killed, command
 
 
+@pytest.mark.slow
 def test_two_nodes_one_worker_killed(model, picture, tmp_path, cluster):
     killed, _ = on_two_nodes(model, picture, tmp_path, cluster, 120, kill=True)
     assert killed, "no worker was there to kill"
