@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['CHAPTER', 'read_row', 'ExplainRow', 'draw_row', 'RayEngine', 'connect', 'on_cluster']
 
-# %% ../nbs/12_5_ray_engine.ipynb #702038b5
+# %% ../nbs/12_5_ray_engine.ipynb #c65bd6dd
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import islice
@@ -58,7 +59,7 @@ def draw_row(row: dict, model: tuple, options) -> dict:  # `model`: preprocessin
     work.locals = ()
     return _row(row["batch"], work)
 
-# %% ../nbs/12_5_ray_engine.ipynb #959c9aad
+# %% ../nbs/12_5_ray_engine.ipynb #cd6f124c
 CHAPTER = 1000  # batches
 
 
@@ -101,6 +102,14 @@ class RayEngine:
         return data.map(draw_row, fn_kwargs={"model": (model.preprocessing, display_scale(model)), "options": options})
 
 
+def _knock(address):
+    "RunError at once where nobody listens; Ray itself would try for minutes"
+    host, _, port = address.rpartition(":")
+    try: socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as e:
+        raise RunError(f"no Ray cluster at {address} ({e}); start one with: ray start --head") from None
+
+
 def connect(address: str = ""):  # "": what RAY_ADDRESS says, or a new cluster on this machine
     "Ray itself, and whether the connection is ours to end; raises RunError where there is none"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -108,6 +117,7 @@ def connect(address: str = ""):  # "": what RAY_ADDRESS says, or a new cluster o
     except ImportError: raise RunError("Ray is not installed; pip install 'xray_explain[ray]' on every machine") from None
     if ray.is_initialized(): return ray, False
     known = address or os.environ.get("RAY_ADDRESS", "")
+    if known and known != "auto" and "://" not in known: _knock(known)
     how = {"address": known} if known else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try: ray.init(**how, log_to_driver=False, logging_level="ERROR")
     except Exception as e:  # Ray raises plain ones as well
