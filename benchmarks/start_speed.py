@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 with safe_open(sys.argv[1], "pt") as f: header = json.loads(f.metadata()["xray_explain"])
 net = timm.create_model(header["architecture"], num_classes=len(header["class_names"]), **header["model_args"]).eval()
-net.load_state_dict(load_file(sys.argv[1]))
+net.load_state_dict({k: v for k, v in load_file(sys.argv[1]).items() if not k.startswith("novelty.")})
 with torch.inference_mode(): net(torch.zeros(1, 3, *header["preprocessing"]["size"]))
 """
 

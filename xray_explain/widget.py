@@ -19,7 +19,7 @@ from .output import RESEARCH_USE
 from .radiograph import RadiographError
 from .study import thumbnail
 
-# %% ../nbs/15_widget.ipynb #e451749e
+# %% ../nbs/15_widget.ipynb #01a56b26
 def _png(image: np.ndarray) -> bytes:
     "(H, W[, 3]) uint8 RGB as PNG"
     return cv2.imencode(".png", image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
@@ -31,7 +31,9 @@ class InferenceView:
     def __init__(self, checkpoint: Checkpoint, paths: list[Path] = ()):
         self.checkpoint, self.inference, self.error = checkpoint, None, ""
         names = checkpoint.class_names
-        self.picker = W.Dropdown(options=[(Path(p).name, Path(p)) for p in paths], description="picture")
+        # numbers, not paths: a saved notebook shows what a control holds
+        self.paths = [Path(p) for p in paths]
+        self.picker = W.Dropdown(options=[(p.name, i) for i, p in enumerate(self.paths)], description="picture")
         self.uploader = W.FileUpload(multiple=False, description="own file")
         self.class_picker = W.ToggleButtons(options=[(n, i) for i, n in enumerate(names)], value=0, description="evidence for")
         self.stretch = W.Checkbox(value=False, description="stretch to the picture's own maximum", indent=False,
@@ -39,7 +41,7 @@ class InferenceView:
         self.plain, self.overlay = (W.Image(format="png", width=380) for _ in range(2))
         self.findings = W.HTML()
         for control in (self.class_picker, self.stretch): control.observe(lambda _: self.show(), "value")
-        self.picker.observe(lambda change: self.open(change["new"]), "value")
+        self.picker.observe(lambda change: self.open(self.paths[change["new"]]), "value")
         self.uploader.observe(lambda change: self.upload(change["new"]), "value")
         self.box = W.VBox([W.HBox([self.picker, self.uploader]), self.findings, W.HBox([self.class_picker, self.stretch]),
                            W.HBox([self.plain, self.overlay]), W.HTML(f"<b>{RESEARCH_USE}</b>")])
