@@ -75,12 +75,14 @@ def files(folder: Path) -> dict:
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
 
 
-def start(*options, **kwargs):
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    # a shell starts what is in the background deaf to Ctrl-C, and its children inherit that
-    hear = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-    return subprocess.Popen([*CLI, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
-                            preexec_fn=hear, **kwargs)
+def start(*options, before=lambda: None):
+    "The command line in a process of its own; `before` runs in it first"
+    def prepare():
+        # a shell starts what is in the background deaf to Ctrl-C, and its children inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        before()
+    return subprocess.Popen([*CLI, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=prepare)
 
 
 def finish(process, seconds=600): return (*process.communicate(timeout=seconds), process.returncode)
@@ -231,7 +233,7 @@ def test_file_size_limit_is_one_line(model, picture, tmp_path):
     folder, out = fill(tmp_path / "in", picture, 40), tmp_path / "out"
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
     options = ["--input-dir", folder, "--checkpoint", model[1], "--output-dir", out, "--batch-size", 4, "--no-gradcam", "--workers", 0]
-    _, errors, status = finish(start(*options, preexec_fn=limit))
+    _, errors, status = finish(start(*options, before=limit))
     told = [line for line in errors.splitlines() if line.startswith("xray-explain: ")]
     assert status == 1 and len(told) == 1 and "disk is full" in told[0] and "Traceback" not in errors
     assert 0 < lines(out) < 10
