@@ -98,9 +98,11 @@ def operating_point(
     # rounding must not make 19 of 20 fall short of 0.95
     i = int(np.argmax(hit - alarms)) if rule == "youden" else int(np.argmax(hit >= rule - 1e-9))
     lower = scores[scores < thresholds[i]]
-    threshold = min(float(thresholds[i] + (lower.max() if len(lower) else 0)) / 2, at_most)
+    threshold = float(thresholds[i] + (lower.max() if len(lower) else 0)) / 2
+    words = rule if rule == "youden" else f"sensitivity {rule:g}"
+    if threshold > at_most: threshold, words = at_most, f"{words}, held down to {at_most:.3g}"
     called = scores >= threshold
-    return {"threshold": threshold, "rule": rule if rule == "youden" else f"sensitivity {rule:g}",
+    return {"threshold": threshold, "rule": words,
             "sensitivity": float(called[asked].mean()), "specificity": float(1 - called[~asked].mean()),
             "num_images": int(asked.sum())}
 

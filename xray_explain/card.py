@@ -42,11 +42,14 @@ def _training(checkpoint: Checkpoint, procedure: tuple) -> str:
     counts = f"{known.get('train_cases', '?')} cases for training, {known.get('val_cases', '?')} for validation"
     data = f"- Data: {known['data']}, {counts}. {CAVEATS.get(known.get('kind'), '')}" if "data" in known else ""
     lines = [data.strip() or "- The checkpoint does not say what it was trained on."]
-    recipe = ", ".join(f"{k} {v}" for k, v in known.get("recipe", {}).items() if v != "")
-    if recipe: lines.append(f"- Recipe: {recipe}")
+    recipe = {k: v for k, v in known.get("recipe", {}).items() if v != ""}
+    if recipe: lines.append("- Recipe: " + ", ".join(f"{k} {v}" for k, v in recipe.items()))
     kept = ("epoch", "val_loss", "val_accuracy", "val_auc")
     figures = [f"{k} {known[k]:.4g}" for k in kept if isinstance(known.get(k), (int, float))]
     if figures: lines.append("- Best on validation: " + ", ".join(figures))
+    if recipe.get("start", "hub") != "hub":
+        lines.append(f"- It started from other weights, {recipe['start']}. Where those had learned from the same data, they may"
+                     " have seen validation cases, and the figures on validation are too good.")
     return "\n".join(lines) + ("\n\n```sh\n" + "\n".join(procedure) + "\n```" if procedure else "")
 
 
