@@ -178,12 +178,17 @@ def _from_address(address: str) -> tuple[Sources, int]:
     from pyarrow import fs
     system, root = fs.FileSystem.from_uri(address)
     start = address[: len(address.rstrip("/")) - len(root.rstrip("/"))]
-    def listing():
-        files = system.get_file_info(fs.FileSelector(root, recursive=True))
-        keys = sorted((f.path.removeprefix(root).lstrip("/") for f in files if f.is_file), key=lambda k: k.split("/"))
-        visible = (k for k in keys if looks_like_one(k) and not any(p.startswith(".") for p in k.split("/")))
-        return (Source(k, f"{start}{root.rstrip('/')}/{k}") for k in visible)
-    return surveyed(plain_name(address.rstrip("/")), address, listing)
+    return surveyed(plain_name(address.rstrip("/")), address, lambda: _walk_address(system, root.rstrip("/"), start))
+
+
+def _walk_address(system, folder: str, start: str, below: str = "") -> Iterator[Source]:
+    "As `walk`: only one folder's listing at a time is in memory"
+    from pyarrow import fs
+    for f in sorted(system.get_file_info(fs.FileSelector(folder)), key=lambda f: f.base_name):
+        key = f"{below}{f.base_name}"
+        if f.base_name.startswith("."): continue
+        if f.type == fs.FileType.Directory: yield from _walk_address(system, f.path, start, f"{key}/")
+        elif f.is_file and looks_like_one(key): yield Source(key, f"{start}{folder}/{f.base_name}")
 
 
 def content(place: str) -> str | bytes:
