@@ -21,8 +21,8 @@ from .performance import estimate
 from .select import spread_evenly
 from .study import Study
 
-# %% ../nbs/10_5_faithfulness.ipynb #42b7c31c
-SHARES = tuple(np.linspace(0, 1, 7).tolist())  # of the pixels, at which deletion and insertion look
+# %% ../nbs/10_5_faithfulness.ipynb #7befd477
+SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)  # of the pixels, at which deletion and insertion look
 ROAD_SHARES = (0.2, 0.5, 0.8)
 BLUR = 1 / 16  # standard deviation of the blur as a share of the shorter side
 REPLACED = {"deletion": "the mean of the picture", "insertion": "the picture blurred by a sixteenth of its shorter side",
@@ -180,10 +180,10 @@ def better(gain: dict) -> bool | None:
     if gain["low"] is None or np.isnan(gain["low"]) or gain["low"] <= 0 <= gain["high"]: return None
     return gain["low"] > 0
 
-# %% ../nbs/10_5_faithfulness.ipynb #de725601
+# %% ../nbs/10_5_faithfulness.ipynb #4c1e1f2f
 def additivity(study: Study) -> dict | None:
     "The largest difference between evidence and bias, summed, and the logit; None where evidence is not additive"
     if not study.exact: return None
-    sums = study.evidence.sum((2, 3), dtype=float) + find_head(study.checkpoint.net).bias(study.checkpoint.net).numpy()
+    sums = study.evidence.sum((2, 3), dtype=float) + find_head(study.checkpoint.net).bias(study.checkpoint.net).detach().numpy()
     return {"largest_difference": float(np.abs(sums - study.logits).max()),
             "largest_logit": float(np.abs(study.logits).max()), "num_images": len(study)}

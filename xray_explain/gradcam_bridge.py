@@ -17,7 +17,7 @@ LIBRARY = {"gradcam": "GradCAM", "gradcam++": "GradCAMPlusPlus", "hirescam": "Hi
            "xgradcam": "XGradCAM", "layercam": "LayerCAM", "elementwise": "GradCAMElementWise",
            "eigencam": "EigenCAM", "eigengradcam": "EigenGradCAM", "scorecam": "ScoreCAM",
            "fasterscorecam": "ScoreCAM", "ablationcam": "AblationCAM"}  # method -> class
-CHANNELS = 48  # that Faster Score-CAM asks for
+CHANNELS = 32  # that Faster Score-CAM asks for
 
 
 class _Unscaled:
@@ -70,7 +70,9 @@ def library_maps(
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]:  # logits (B, C), maps (B, n, h, w), the n classes
     "Signed maps at the layer's own grid by pytorch-grad-cam, image by image and class by class, in float32"
     with torch.inference_mode(False), torch.enable_grad():
-        tapped, x = _Tapped(twin(net).float(), layer).eval(), x.detach().clone().float()
+        # channels last is up to twice as fast on a processor
+        quick = twin(net).float().to(memory_format=torch.channels_last)
+        tapped, x = _Tapped(quick, layer).eval(), x.detach().clone().float()
         with torch.no_grad(): logits = tapped(x)
         classes = checked_classes(classes, logits.shape[1])
         maps = [[_library_map(tapped, x[i:i + 1], method, c) for c in classes] for i in range(len(x))]
