@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from xray_explain.dataset import Cases
+from xray_explain.cam import explain
 from xray_explain.faithfulness import RANDOM, better, faithfulness_figures, faithfulness_records, moved
 from xray_explain.faithfulness_report import SCHEMA, cascade_table, faithfulness_report, methods_tables, removal_table
 from xray_explain.methods import METHODS, method_maps
@@ -84,7 +84,6 @@ def test_three_methods_are_one_map(name, architecture):
     net = timm.create_model(architecture, num_classes=3)
     torch.nn.init.normal_(net.get_classifier().weight)
     for _ in range(2): net(torch.randn(4, 3, 64, 96))
-    from xray_explain.cam import explain
     x = torch.randn(2, 3, 64, 96)
     exact, theirs = explain(net, x).evidence, explain(net, x, method=name).evidence
     assert exact.std() > 100 * 1e-5 and (exact - theirs).abs().max() <= 1e-5 * exact.abs().max().clamp_min(1)
@@ -100,7 +99,7 @@ def study(tmp_path_factory):
 def small(study):
     "The same study of a network that takes no time"
     torch.manual_seed(0)
-    net = timm.create_model("test_efficientnet", num_classes=3)
+    net = timm.create_model("test_efficientnet", num_classes=3, output_stride=8)
     torch.nn.init.normal_(net.classifier.weight)
     for _ in range(2): net(torch.randn(8, 3, 64, 64))
     way = Preprocessing((64, 64))
@@ -149,14 +148,12 @@ def test_one_healthy_case(study):
 def test_maps_that_say_nothing(study, monkeypatch, what, value):
     "The heatmap replaced by an even, an all-negative or an undefined one"
     few = small(study)
-    import xray_explain.faithfulness_report as module
-
     def broken(model, canvases, classes, name):
         maps = method_maps(model, canvases, classes, name)
         if name != "evidence": return maps
         return -1 - np.abs(maps) if what == "negative" else np.full_like(maps, value)
 
-    monkeypatch.setattr(module, "method_maps", broken)
+    monkeypatch.setattr("xray_explain.faithfulness_report.method_maps", broken)
     report, _ = faithfulness_report(few, cases=6, method_cases=2, slow_cases=1, resamples=50, progress=False)
     valid(report)
     own, sane = report["faithfulness"]["evidence"], report["sanity"]["evidence"]

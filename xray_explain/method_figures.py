@@ -14,7 +14,7 @@ from .methods import METHODS
 from .output import RESEARCH_USE
 from .sanity import SURVIVES
 
-# %% ../nbs/11_6_method_figures.ipynb #0c70a379
+# %% ../nbs/11_6_method_figures.ipynb #f5f50157
 COLOURS = dict(zip(METHODS, ("#d62728", "#ff9f40", "#2ca02c", "#17a2b8", "#9467bd", "#8c564b", "#e377c2", "#1f77b4",
                              "#bcbd22", "#7f7f7f", "#000000")))
 
@@ -40,7 +40,7 @@ def draw_cascade(ax, by_depth: list, references: dict, title: str):
         ax.axhline(found["likeness"]["value"], color="black", ls=style, lw=1, label=name)
     ax.axhspan(SURVIVES, 1.02, color="#d62728", alpha=0.08, lw=0)
     ax.text(depth[-1], 0.99, "survives", ha="right", va="top", fontsize=8, color="#d62728")
-    ax.set(ylim=(-0.02, 1.02), xlabel="stages with random weights, from the classifier down", ylabel="likeness",
+    ax.set(ylim=(-0.02, 1.02), xlabel="stages with random weights", ylabel="likeness (size of rank correlation)",
            xticks=[0, *depth])
     ax.set_title(title, fontsize=10)
     ax.grid(alpha=0.3)
