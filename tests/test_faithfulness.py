@@ -140,7 +140,7 @@ def test_one_healthy_case(study):
     valid(report)
     assert report["localization"] == {} and list(report["sanity"]["evidence"]["references"]) == ["two random networks"]
     assert "too few cases" in report["answer"][-1].lower() or "needs" in report["answer"][-1]
-    assert "cannot be called faithful" in report["answer"][1]
+    assert report["answer"][1].startswith("Too few cases")
     assert (methods_tables(report, seconds)[1]["outlined cases"] == 0).all()
 
 
@@ -163,6 +163,7 @@ def test_maps_that_say_nothing(study, monkeypatch, what, value):
     if what != "holes": assert report["localization"]["evidence"]["iou"]["value"] == (0 if what == "negative" else pytest.approx(np.mean([m.mean() for m in few.masks[few.annotated]]), abs=0.01))
 
 
+@pytest.mark.slow
 def test_a_head_that_is_not_additive(study):
     torch.manual_seed(0)
     net = timm.create_model("test_vit", num_classes=3).eval().requires_grad_(False)

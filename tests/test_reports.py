@@ -13,7 +13,7 @@ from xray_explain.publish import REPORTS, ReportError, run_report
 from xray_explain.phantom import write_phantoms
 
 ROOT = Path(__file__).parent.parent
-FEW = {"faithfulness": {"cases": 6, "method_cases": 2, "slow_cases": 1, "resamples": 100}}  # the rest is only more of it
+FEW = {"faithfulness": {"cases": 3, "method_cases": 1, "slow_cases": 1, "resamples": 100}}  # the rest is only more of it
 
 
 @pytest.fixture(scope="module")

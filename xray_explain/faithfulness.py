@@ -21,7 +21,7 @@ from .performance import estimate
 from .select import spread_evenly
 from .study import Study
 
-# %% ../nbs/10_5_faithfulness.ipynb #7befd477
+# %% ../nbs/10_5_faithfulness.ipynb #4ca4eaf9
 SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)  # of the pixels, at which deletion and insertion look
 ROAD_SHARES = (0.2, 0.5, 0.8)
 BLUR = 1 / 16  # standard deviation of the blur as a share of the shorter side
@@ -61,8 +61,8 @@ def removal_curves(
              for old, new in ((canvas, even), (soft, canvas)) for share in shares[1:-1]]
     told = np.asarray(score(np.stack([canvas, even, soft, *mixed])), float)
     whole, none, start = told[:3]
-    inner = told[3:].reshape(len(orders), 2, -1)
-    ends = np.array([[[whole, none], [start, whole]]] * len(orders))
+    inner = told[3:].reshape(len(orders), 2, len(shares) - 2)
+    ends = np.tile(np.array([[whole, none], [start, whole]]), (len(orders), 1, 1))
     curves = np.concatenate([ends[..., :1], inner, ends[..., 1:]], 2)
     return curves[:, 0], curves[:, 1]
 

@@ -171,7 +171,7 @@ SCHEMA = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "f
     "answer": {"type": "array", "items": {"type": "string"}, "minItems": 3, "maxItems": 6},
 })}
 
-# %% ../nbs/13_3_faithfulness_report.ipynb #a8da8972
+# %% ../nbs/13_3_faithfulness_report.ipynb #5f7bc62d
 MEASURED = {"deletion": "deletion", "insertion": "insertion", "road": "ROAD"}
 
 
@@ -186,12 +186,18 @@ def _sorted_out(gain: dict) -> tuple[list, list, list]:
     return of(True), of(False), of(None)
 
 
+def _cases(n: int) -> str: return f"{n} case{'s' if n != 1 else ''}"
+
+
+def _without_interval(gain: dict) -> bool: return all(np.isnan(g["low"]) for g in gain.values())
+
+
 def exactness_sentence(report: dict) -> str:
     "Does the map add up to the logit?"
     exact = report["additivity"]
     if exact is None: return "The map is not additive for this model: its sum is not the logit, and only its order was tested."
     ratio = exact["largest_difference"] / max(exact["largest_logit"], 1e-12)
-    return (f"Evidence and bias add up to the logit to within {exact['largest_difference']:.2g} in {exact['num_images']} cases"
+    return (f"Evidence and bias add up to the logit to within {exact['largest_difference']:.2g} in {_cases(exact['num_images'])}"
             + (", as they must." if ratio < 1e-3 else
                f", although logits reach no more than {exact['largest_logit']:.2g}: the map is not what it claims to be."))
 
@@ -200,26 +206,28 @@ def faithful_sentence(report: dict) -> str:
     "Is the heatmap faithful to this model, or does a random map do as well?"
     own, chance = (report["faithfulness"][name] for name in (SHOWN, RANDOM))
     good, bad, open_ = _sorted_out(own["gain"])
-    if bad: head = f"By {_listed(bad)} a random map does better than the heatmap" + (f", by {_listed(good)} worse" if good else "")
+    if _without_interval(own["gain"]): head = "Too few cases to say whether the heatmap is faithful to this model"
+    elif bad: head = f"By {_listed(bad)} a random map does better than the heatmap" + (f", by {_listed(good)} worse" if good else "")
     elif not good: head = "No measure tells the heatmap from a random map, so it cannot be called faithful to this model"
-    elif open_: head = f"The heatmap is faithful to this model by {_listed(good)}; by {_listed(open_)} a random map does as well"
+    elif open_: head = f"The heatmap is faithful to this model by {_listed(good)}; by {_listed(open_)} it cannot be told from a random map"
     else: head = "The heatmap is faithful to this model by all three measures, and a random map does worse"
     figures = ", ".join(f"{told} {own[m]['value']:.3f} against {chance[m]['value']:.3f}" for m, told in MEASURED.items())
-    return f"{head} ({figures}, {own['num_images']} cases)."
+    return f"{head} ({figures}, {_cases(own['num_images'])})."
 
 
 def _against_heatmap(gain: dict) -> str:
     "How a map does beside the heatmap, whose gain over it this is"
     good, bad, open_ = _sorted_out(gain)
-    parts = [f"{how} by {_listed(by)}" for how, by in (("worse", good), ("better", bad), ("as well", open_)) if by]
-    return f"does {_listed(parts)}"
+    if _without_interval(gain): return "saw too few cases to be judged"
+    by = {"worse": good, "better": bad, "no different beyond chance": open_}
+    return "is " + _listed(f"{how} by {_listed(measures)}" for how, measures in by.items() if measures)
 
 
 def trivial_sentence(report: dict) -> str:
     "Does a map that knows nothing do as well?"
     told = [f"{METHODS[name].told} {_against_heatmap(report['gain_over'][name])}" for name in TRIVIAL]
     n = report["faithfulness"][TRIVIAL[0]]["num_images"]
-    return f"Maps that ask no network, beside the heatmap ({n} cases): {'; '.join(told)}."
+    return f"Maps that ask no network, beside the heatmap ({_cases(n)}): {'; '.join(told)}."
 
 
 def weights_sentence(report: dict) -> str:
@@ -232,7 +240,7 @@ def weights_sentence(report: dict) -> str:
     head = {"passes": "The heatmap depends on the weights", "unknown": "Too few cases to say whether the heatmap depends on the weights",
             "partly": "The heatmap depends on the weights, but part of it shows the picture and not what was learned",
             "fails": "The heatmap fails the sanity check: it survives random weights, so it shows the picture and not the model"}
-    return f"{head[s['verdict']]}: {remains}{beside} ({s['num_images']} cases)."
+    return f"{head[s['verdict']]}: {remains}{beside} ({_cases(s['num_images'])})."
 
 
 def survivors_sentence(report: dict) -> str:
@@ -260,11 +268,11 @@ def best_sentence(report: dict) -> str:
         if "gains" in what: ranked = {n: v for n, v in ranked.items() if better(found[n])}
         if not ranked: continue
         name = (min if "least" in what else max)(ranked, key=ranked.get)
-        best.append(f"{METHODS[name].told} {what} ({said(found[name])})")
+        best.append(f"{METHODS[name].told} {what}, {said(found[name])}")
     few = [METHODS[n].told for n in asked if not any(n in f and known(f[n]) for f in sections.values())]
     unranked = f"; {_listed(few)} saw too few cases to be ranked" if few else ""
     if not best: return f"No method saw the {FEWEST} groups of cases that a ranking needs."
-    return f"Of the methods compared, {_listed(best)}{unranked}."
+    return f"Of the methods compared, {'; '.join(best)}{unranked}."
 
 
 def answer(report: dict) -> list[str]:
