@@ -13,6 +13,7 @@ from xray_explain.publish import REPORTS, ReportError, run_report
 from xray_explain.phantom import write_phantoms
 
 ROOT = Path(__file__).parent.parent
+FEW = {"faithfulness": {"cases": 3, "method_cases": 1, "slow_cases": 1, "resamples": 100}}  # the rest is only more of it
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def data(tmp_path_factory):
 def results(data, tmp_path_factory):
     "All reports, once"
     out = tmp_path_factory.mktemp("results")
-    for name in REPORTS: run_report(name, out, data=str(data))
+    for name in REPORTS: run_report(name, out, data=str(data), **FEW.get(name, {}))
     return out
 
 
@@ -33,6 +34,7 @@ def test_everything_is_there(results):
     assert {f"gradcam/gallery_{c}.png" for c in ("Normal", "Benign", "Malignant")} <= names
     assert {"gradcam/annotation_comparison.png", "gradcam/annotation_report.json", "inference/batch_results.json"} <= names
     assert {"evaluation/evaluation.json", "evaluation/curves.png"} <= names
+    assert {f"faithfulness/{n}" for n in ("faithfulness.json", "faithfulness.png", "seconds.json")} <= names
     assert {f"reports/{r}.{kind}" for r in REPORTS for kind in ("html", "ipynb")} <= names
     assert len([n for n in names if n.endswith("_gradcam.png")]) == 15
     assert not [n for n in names if Path(n).name.startswith(".")]

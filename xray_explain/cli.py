@@ -269,7 +269,7 @@ def _evaluate_parser(p):
 
 
 def _report_parser(p):
-    p.add_argument("reports", nargs="*", metavar="REPORT", help="gallery, annotation, evaluation, inference (default: all)")
+    p.add_argument("reports", nargs="*", metavar="REPORT", help="gallery, annotation, evaluation, faithfulness, inference (default: all)")
     p.add_argument("--data", default="", metavar="DIR", help="folder or zip of a data set (default: 150 phantoms)")
     _manifest(p)
     p.add_argument("--checkpoint", default="", metavar="FILE", help="(default: the demo)")

@@ -22,6 +22,7 @@ from .output import RESEARCH_USE, atomic_path
 # %% ../nbs/14_publish.ipynb #5ac6f00d
 REPORTS = {"gallery": "galleries of right and wrong predictions", "annotation": "heatmaps against outlined lesions",
            "evaluation": "performance with intervals, operating points, calibration",
+           "faithfulness": "is the heatmap faithful to the model, and which method is best",
            "inference": "single pictures and an interactive view"}
 
 
