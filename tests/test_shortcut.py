@@ -1,20 +1,25 @@
 "A planted shortcut is caught, a model without one is not accused, and a map on the lesion acquits nobody."
 from dataclasses import replace
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
 
 from xray_explain.anatomy import develop, display_window, draw_scene, grain, noisy, project, signal
 from xray_explain.cli import main
 from xray_explain.confounder import CONFOUNDERS, Confounder
 from xray_explain.dataset import read_cases
 from xray_explain.model import load_checkpoint
+from xray_explain.output import RESEARCH_USE
 from xray_explain.phantom import add_lesion, make_phantom, outline_mask, write_phantoms
 from xray_explain.recipe import Recipe
 from xray_explain.shortcut import exchanged_cases, shortcut_figures, shortcut_verdict
 from xray_explain.train import train
 
+TUTORIALS = Path(__file__).parents[1] / "nbs/tutorials"
 CLASSES = ("Normal", "Malignant")
 PLATE = Confounder("marker", "Malignant", 0.95)
 RECIPE = Recipe(architecture="test_efficientnet", image_size=128, output_stride=16, rate=4e-3, epochs=12, smoothing=0.0,
@@ -127,3 +132,15 @@ def test_command_line_plants(tmp_path, capsys):
     assert ((table.confounder == "border") == (table.benign == 1)).all()
     assert main(["phantom", str(tmp_path / "b"), *options, "--confounder", "ghost"]) == 1
     assert "marker, border, exposure" in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+# The tutorials, which nbdev does not run
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, told", [("shortcut", ["CAUGHT", "CAUGHT", "CLEAN"]), ("one_minute", [])])
+def test_tutorials_run(name, told):
+    notebook = nbformat.read(TUTORIALS / f"{name}.ipynb", 4)
+    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(TUTORIALS)}}).execute()
+    printed = [o.text for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "stream" and o.name == "stdout"]
+    assert RESEARCH_USE in printed[-1]
+    assert [w for text in printed for w in text.split() if w in ("CAUGHT", "SWAYED", "CLEAN", "UNDECIDED")] == told

@@ -89,7 +89,7 @@ def evidence_figures(
     (on, area), (inside, lesion) = of(masks), of(study.masks)
     return {"on_suspect": on, "suspect_area": area, "inside_lesion": inside, "lesion_area": lesion}
 
-# %% ../nbs/10_3_shortcut.ipynb #4bd341ed
+# %% ../nbs/10_3_shortcut.ipynb #3d9df41e
 def _best_drops(records, name):
     "Drops for lesion, suspect and elsewhere: the truly removed where there is one, else the covered"
     pick = lambda a, b: records[a].fillna(records[b]).to_numpy()
@@ -139,16 +139,18 @@ def shortcut_figures(
     chosen = has & (study.table.label == label).to_numpy()
     if not chosen.any(): raise ValueError(f"{cases.name}: no case of {label} has a {name}, so nothing can be taken away")
     records = reliance_records(checkpoint, replace(cases, table=study.table[chosen]), progress, (name,))
-    having = {c: float(has[study.y_true == i].mean()) if (study.y_true == i).any() else None for i, c in enumerate(study.classes)}
+    present = {c: study.y_true == i for i, c in enumerate(study.classes)}
+    having = {c: float(has[rows].mean()) if rows.any() else None for c, rows in present.items()}
     return {"suspect": name, "label": label, "num_images": len(study), "num_with_suspect": int(has.sum()),
             "chance": float(study.table.label.value_counts(normalize=True).max()), "having": having,
             "exchanged": not np.isnan(logits).any(), "accuracy": accuracy_figures(study, logits, has, weights),
             "drop": drop_figures(records, name, weights[:, chosen]), "evidence": evidence_figures(study, masks, label, weights)}
 
-# %% ../nbs/10_3_shortcut.ipynb #b4fbc14a
-RULE = ("swayed: accuracy falls when the suspect is exchanged, and the logit falls by more when the suspect is taken away than when "
-        "as much is taken away elsewhere; caught: it also falls by more than when the lesion is taken away; undecided: accuracy is "
-        "no better than that of the commonest class; otherwise clean. Each beyond the 95 % interval")
+# %% ../nbs/10_3_shortcut.ipynb #774d7500
+RULE = ("swayed: accuracy falls when the suspect is exchanged, and the logit falls by more when the suspect is taken away "
+        "than when as much is taken away elsewhere; caught: it also falls by more than when the lesion is taken away; "
+        "undecided: accuracy is no better than that of the commonest class, or the cases are too few for an interval; "
+        "otherwise clean. Each beyond the 95 % interval")
 
 
 def _told(e, form=".2f"):
@@ -158,7 +160,7 @@ def _told(e, form=".2f"):
 
 ENDS = {"caught": "The decision follows the {}.", "swayed": "The {} sways the decision, but the lesion counts for as much or more.",
         "clean": "That the decision follows the {} is not shown.",
-        "undecided": "The classifier is no better than the commonest class, so it can be neither caught nor cleared of the {}."}
+        "undecided": "Too few cases, or a classifier no better than the commonest class: nothing is shown about the {}."}
 
 
 def _in_words(f, verdict):
@@ -171,7 +173,8 @@ def _in_words(f, verdict):
                 + (f", taking the lesion away by {_told(d['lesion'])}" if d["lesion"] else "") + ".")
     if e["on_suspect"]:
         times = e["on_suspect"]["value"] / e["suspect_area"]["value"]
-        told.append(f"Of the evidence for {f['label']}, {_told(e['on_suspect'], '.1%')} lies on the {name}, {times:.1f} times its area.")
+        told.append(f"Of the evidence for {f['label']}, {_told(e['on_suspect'], '.1%')} lies on the {name}, "
+                    f"{times:.1f} times its area.")
     if e["inside_lesion"]:
         times = e["inside_lesion"]["value"] / e["lesion_area"]["value"]
         told.append(f"Inside the lesion's outline lie {_told(e['inside_lesion'], '.1%')}, {times:.1f} times its area.")
@@ -185,6 +188,7 @@ def shortcut_verdict(figures: dict) -> dict:  # verdict, 'caught', 'swayed', 'cl
               "logit_follows": drop["excess"]["low"] > 0,
               "outweighs_lesion": drop["over_lesion"] is None or drop["over_lesion"]["low"] > 0}
     sways = checks["accuracy_falls"] and checks["logit_follows"]
-    if not checks["better_than_chance"]: verdict = "undecided"
+    unknown = np.isnan([accuracy["loss"]["low"], drop["excess"]["low"]]).any()
+    if unknown or not checks["better_than_chance"]: verdict = "undecided"
     else: verdict = ("caught" if checks["outweighs_lesion"] else "swayed") if sways else "clean"
     return {"verdict": verdict, "rule": RULE, "checks": checks, "words": _in_words(figures, verdict)}
