@@ -29,8 +29,10 @@ def _load(path):
 
 def phantom(args) -> int:
     "Write a data set of phantoms"
+    from xray_explain.confounder import Confounder
     from xray_explain.phantom import write_phantoms
-    folder = write_phantoms(args.output_dir, args.per_class, args.seed, args.size, args.workers)
+    planted = args.confounder and Confounder(args.confounder, args.confounder_class, args.confounder_rate, args.confounder_strength)
+    folder = write_phantoms(args.output_dir, args.per_class, args.seed, args.size, args.workers, confounder=planted or None)
     print(f"{3 * args.per_class} phantoms in {folder}")
     return 0
 
@@ -211,7 +213,11 @@ def _manifest(parser):
 def _phantom_parser(p):
     p.add_argument("output_dir", help="folder to write, in BTXRD's layout")
     for name, default, told in [("per_class", 50, "phantoms of each class"), ("seed", 0, "sets with different seeds share no phantom"),
-                                ("size", 512, "pixels on the longer side"), ("workers", 2, "processes")]: _add(p, name, default, told)
+                                ("size", 512, "pixels on the longer side"), ("workers", 2, "processes"),
+                                ("confounder", "", "plant one: marker, border or exposure (default: none)"),
+                                ("confounder_class", "Malignant", "the class it goes with"),
+                                ("confounder_rate", 0.95, "share of that class that has it and of the others that lack it"),
+                                ("confounder_strength", 1.0, "opacity of the lead, or of the brightening, up to 1")]: _add(p, name, default, told)
 
 
 def _audit_parser(p):
