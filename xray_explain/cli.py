@@ -75,23 +75,30 @@ def train(args) -> int:
 
 
 def calibrate(args) -> int:
-    "Fit temperature, operating points and the look of familiar pictures on validation cases, into a new checkpoint"
+    "Fit temperature, thresholds and the look of familiar pictures on validation cases, into a new checkpoint"
     from xray_explain.calibration import calibrate as fit
     from xray_explain.dataset import read_cases
     from xray_explain.model import is_half, save_checkpoint
+    from xray_explain.thresholds import LEAST_OUTLINED, choose_thresholds
     from xray_explain.train import load_canvases, training_split
     before = _load(args.checkpoint)
     cases = read_cases(args.data, classes=before.class_names, manifest=args.manifest)
     seed = before.training.get("recipe", {}).get("seed", 0)
     held = cases if args.split == "all" else cases.split(args.split) if args.split else training_split(cases, seed)[1]
-    pictures, _, labels = load_canvases(held, before.preprocessing)
+    pictures, masks, labels = load_canvases(held, before.preprocessing)
     after = fit(before, pictures, labels.numpy(), held.table.group, args.rule)
+    outlined = int(masks.flatten(1).any(1).sum())
+    if outlined >= LEAST_OUTLINED: after = choose_thresholds(after, pictures, masks, labels)
     save_checkpoint(args.output, after, half=is_half(args.checkpoint))
     told = after.calibration
     print(f"{len(held)} validation cases of {cases.name}: temperature {after.temperature:.3g}, "
           f"calibration error {told['before']['ece']:.3f} before, {told['after']['ece']:.3f} after")
     for name, p in after.operating_points.items():
         print(f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; the specificity is {p['specificity']:.3f}")
+    kept = after.localization
+    print(f"  evidence is hot from {kept['relative']['threshold']:.3g} of a map's maximum or a local logit of {kept['local_logit']['threshold']:.3g} on, "
+          f"chosen on {kept['num_images']} outlined cases" if outlined >= LEAST_OUTLINED else
+          f"  {outlined} outlined cases are too few to choose from where on evidence is hot; it takes {LEAST_OUTLINED}")
     print(f"written: {args.output}")
     return 0
 
