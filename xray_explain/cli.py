@@ -105,19 +105,20 @@ def calibrate(args) -> int:
 
 def evaluate(args) -> int:
     "Print how well a classifier predicts, and how well its evidence agrees with the outlines"
+    from xray_explain.agreement import annotation_report, localization_table
+    from xray_explain.localization import agreement_records
     from xray_explain.output import write_json
-    from xray_explain.report import annotation_report, localization_table
-    from xray_explain.study import examine, localization_records, open_cases, prediction_figures
+    from xray_explain.study import examine, open_cases, prediction_figures
     checkpoint = _load(args.checkpoint)
     study = examine(checkpoint, open_cases(args.data, checkpoint, args.split, args.manifest or ""), args.batch_size)
-    figures, records = prediction_figures(study), localization_records(study)
+    figures, records = prediction_figures(study), agreement_records(study)
     auc = "" if figures["macro_auc"] is None else f", macro AUC {figures['macro_auc']:.3f}"
     print(f"{len(study)} cases of {study.cases.name}: accuracy {figures['accuracy']:.3f}{auc}")
     for c in study.classes:
         print(f"  {c}: sensitivity {figures['sensitivity'][c]:.3f}, specificity {figures['specificity'][c]:.3f}")
     if len(records):
         figures = annotation_report(study, records)
-        print(localization_table(figures).to_string())
+        print(localization_table(figures).to_string(), *figures["sentences"], sep="\n")
     if args.output: write_json(args.output, figures)
     print(" ".join(filter(None, [study.cases.caveat, RESEARCH_USE])))
     for image_id, why in study.failures: print(f"failed: {image_id}: {why}", file=sys.stderr)

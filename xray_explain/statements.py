@@ -118,7 +118,7 @@ def on_healthy(report: dict) -> str:
         return ("This checkpoint has no threshold chosen on validation, so overlap is given at one fixed share of the maximum and nothing "
                 "can be said of evidence on healthy bones; `xray-explain calibrate` chooses one.")
     normal = report["alarms"] and report["alarms"]["normal"]
-    if not normal: return ""
+    if not normal: return "There are no Normal cases, so nothing can be said of evidence on healthy bones."
     name = max(normal, key=lambda c: normal[c]["cases_reaching"]["value"])
     n, told = normal[name]["num_images"], with_interval(normal[name]["cases_reaching"], True)
     if not normal[name]["cases_reaching"]["value"]: return f"On none of {n} Normal cases does the evidence for a lesion reach the local logit chosen on validation ({report['alarms']['threshold']:.3g})."
