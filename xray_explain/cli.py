@@ -135,18 +135,29 @@ def card(args) -> int:
     return 0
 
 
+def _settings(pairs, names) -> dict:
+    "name=value pairs as parameters; ValueError for what is no pair, or what none of the reports can be told"
+    from xray_explain.publish import report_parameters
+    found, known = {}, set().union(*map(report_parameters, names))
+    for pair in pairs:
+        key, is_pair, value = pair.partition("=")
+        if not is_pair or key not in known: raise ValueError(f"--set {pair}: use NAME=VALUE with one of {', '.join(sorted(known))}")
+        try: found[key] = json.loads(value)
+        except ValueError: found[key] = value  # text
+    return found
+
+
 def report(args) -> int:
     "Run report notebooks and say where their pages are"
     from xray_explain.archive import data_folder
-    from xray_explain.publish import REPORTS, report_notebook, run_report
+    from xray_explain.publish import REPORTS, report_parameters, run_report
     from xray_explain.study import demo_folder
     names = args.reports or list(REPORTS)
-    for name in names: report_notebook(name)  # a wrong name is told before any work is done
+    asked = {"data": args.data, "checkpoint": args.checkpoint, "manifest": args.manifest or "", "cache": args.cache}
+    asked |= _settings(args.set, names)  # a wrong name is told before any work is done
     if args.data: data_folder(args.data)  # a zip is unpacked, and its errors told, before any report starts
     else: demo_folder()
-    plan = {"manifest": args.manifest} if args.manifest else {}
-    pages = [run_report(name, args.output_dir, data=args.data, checkpoint=args.checkpoint, **(plan if name != "inference" else {}))
-             for name in names]
+    pages = [run_report(name, args.output_dir, **{k: v for k, v in asked.items() if k in report_parameters(name)}) for name in names]
     print("\nOpen these in a browser:", *(f"  {p}" for p in pages), RESEARCH_USE, sep="\n")
     return 0
 
@@ -282,6 +293,9 @@ def _report_parser(p):
     _manifest(p)
     p.add_argument("--checkpoint", default="", metavar="FILE", help="(default: the demo)")
     p.add_argument("--output-dir", default="results", metavar="DIR", help="(default: results)")
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any parameter of the reports, such as threshold=0.3; may be repeated")
+    p.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
+                   help="take predictions and evidence from an earlier report on the same data and checkpoint (default), or compute them anew")
 
 
 def _infer_parser(p):
