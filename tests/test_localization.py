@@ -42,11 +42,22 @@ def test_every_measure_against_loops(_):
     assert told["iou_local_logit"] == pytest.approx(jaccard(64 * positive >= 20), abs=1e-6)
     assert told["iou_auc"] == pytest.approx(np.mean([jaccard(heat >= np.float32(k / 20)) for k in range(1, 20)]))
     assert told["share_inside"] == pytest.approx(sum(positive[i, j] for i, j in zip(*np.nonzero(mask))) / positive.sum(), rel=1e-5)
-    y, x = np.unravel_index(grid.argmax(), grid.shape)
-    assert told["hit"] == bool(mask[8 * y + 4, 8 * x + 4])
-    assert told["hit_near"] == bool(mask[8 * y:8 * y + 8, 8 * x:8 * x + 8].any())
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     assert (told["found"], told["lesions"]) == (len(set(labels[heat >= np.float32(0.4)]) - {0}), count)
+
+
+def test_the_pointing_game_to_the_pixel():
+    "Every cell as the hottest one: its centre, its whole area, and one pixel less or more on each side"
+    for y, x in np.ndindex(4, 4):
+        grid, rows, columns = np.zeros((4, 4)), slice(8 * y, 8 * y + 8), slice(8 * x, 8 * x + 8)
+        grid[y, x] = 1
+        inside = np.zeros((32, 32), bool)
+        inside[rows, columns] = True
+        for i, j in np.ndindex(32, 32):
+            mask = np.zeros((32, 32), np.uint8)
+            mask[i, j] = 1
+            assert pointing_hit(grid, mask, 0.5) == inside[i, j]
+            assert pointing_hit(grid, mask) == ((i, j) == (8 * y + 4, 8 * x + 4))
 
 
 def test_a_random_map_scores_what_theory_says():

@@ -10,6 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from xray_explain.cli import main
 from xray_explain.output import RESEARCH_USE
 from xray_explain.publish import REPORTS, ReportError, run_report
 from xray_explain.phantom import write_phantoms
@@ -80,7 +81,7 @@ def test_the_page_says_what_the_figures_say(results):
 def test_another_threshold_needs_no_network(results, data, cache, tmp_path):
     "Predictions, evidence and drops come from the cache; only what depends on the threshold changes"
     kept = {p: p.stat().st_size for p in (cache / "runs").iterdir()}
-    assert sorted(p.name.split("-")[0] for p in kept) == ["study", "table"]
+    assert sorted(p.name.split("-")[0] for p in kept) == ["study", "table", "table"]
     run_report("annotation", tmp_path, data=str(data), threshold=0.3, group_columns=["gender"], normalize="image")
     assert {p: p.stat().st_size for p in (cache / "runs").iterdir()} == kept
     before, after = (json.loads((folder / "gradcam" / "annotation_report.json").read_text()) for folder in (results, tmp_path))
@@ -131,3 +132,17 @@ def test_an_installed_wheel_has_the_reports(data, tmp_path):
                           text=True, env={**__import__("os").environ, "PYTHONPATH": str(tmp_path / "site")})
     assert done.returncode == 0, done.stderr
     assert (away / "results" / "reports" / "inference.html").is_file()
+
+
+@pytest.mark.parametrize("wrong", ["treshold=0.3", "threshold"])
+def test_a_wrong_setting_is_told_before_any_work(wrong, data, tmp_path, capsys):
+    assert main(["report", "annotation", "--data", str(data), "--output-dir", str(tmp_path / "out"), "--set", wrong]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"--set {wrong}: use NAME=VALUE with one of" in told and "threshold" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_are_json_or_text():
+    from xray_explain.cli import _settings
+    assert _settings(["threshold=0.3", 'group_columns=["gender"]', "normalize=image"], ["annotation"]) == {
+        "threshold": 0.3, "group_columns": ["gender"], "normalize": "image"}

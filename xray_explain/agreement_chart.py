@@ -24,10 +24,10 @@ def draw_measures(ax, measures: dict, names: dict):
     for y, m in enumerate(shown):
         told = measures[m]
         if told["low"] is not None and not np.isnan(told["low"]): ax.plot([told["low"], told["high"]], [y, y], color="black", lw=2)
-        ax.plot(told["value"], y, "o", color="black", ms=7, label="evidence" if not y else None)
+        ax.plot(told["value"], y, "o", color="black", ms=6, zorder=5, label="evidence" if not y else None)
         for k, (name, (mark, _)) in enumerate(MARKS.items()):
-            if name in told["maps"]: ax.plot(told["maps"][name]["value"], y, mark, color=f"C{k}", ms=9, mew=2)
-    for k, (mark, label) in enumerate(MARKS.values()): ax.plot([], [], mark, color=f"C{k}", mew=2, ms=8, label=label)
+            if name in told["maps"]: ax.plot(told["maps"][name]["value"], y, mark, color=f"C{k}", ms=9, mew=2, fillstyle="none" if name == "gradcam" else "full")
+    for k, (mark, label) in enumerate(MARKS.values()): ax.plot([], [], mark, color=f"C{k}", mew=2, ms=8, label=label, fillstyle="none" if mark == "d" else "full")
     ax.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)))
     ax.set_yticklabels([names[m] for m in shown], fontsize=9)
     ax.grid(axis="x", alpha=0.3)
@@ -60,5 +60,5 @@ def draw_agreement(
     if causal:
         draw_drops(axes[1], causal["per_image"])
         axes[1].set_title(f"what {causal['num_images']} decisions rest on", fontsize=10)
-    fig.supxlabel(RESEARCH_USE, fontsize=8)
+    fig.suptitle(RESEARCH_USE, fontsize=8)
     return fig

@@ -158,10 +158,11 @@ def cached_table(
     **options,  # everything else that the table depends on
 ) -> pd.DataFrame:
     "A table that follows from a study and some options"
+    if not cache: return make()
     prints = study.fingerprints or fingerprints_of(study.checkpoint, study.cases)
     key = digest(prints, name, sorted(options.items()))
-    found = _fetch("table", key) if cache else None
+    found = _fetch("table", key)
     if found is not None: return pd.read_parquet(BytesIO(found[0]["parquet"].tobytes()))
     table = make()
-    if cache: _store("table", key, {"parquet": np.frombuffer(table.to_parquet(), np.uint8)}, {"name": name})
+    _store("table", key, {"parquet": np.frombuffer(table.to_parquet(), np.uint8)}, {"name": name})
     return table

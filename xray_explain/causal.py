@@ -58,7 +58,7 @@ def causal_records(
     table = study.table[study.table.image_id.isin(names)].drop_duplicates("image_id").reset_index(drop=True)
     cases = replace(study.cases, table=table)
     drops = cached_table(study, "reliance", lambda: reliance_records(study.checkpoint, cases, progress), cache, names=names)
-    beside = own.set_index("image_id")[["share_inside", "hit"]].join(table.set_index("image_id").group)
+    beside = own.set_index("image_id")[["share_inside", "hit"]].astype({"hit": bool}).join(table.set_index("image_id").group)
     return drops.join(beside, on="image_id")
 
 # %% ../nbs/10_8_causal.ipynb #12cda350

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['THRESHOLDS', 'LOCALIZED', 'MEASURES', 'compute_cam_iou', 'hot_regions', 'iou_curve', 'pointing_hit', 'share_inside',
-           'enlarge', 'lesion_parts', 'lesions_found', 'localize', 'covered_share', 'grid_ceiling', 'summarize']
+           'enlarge', 'lesion_parts', 'lesions_found', 'relative_heatmap', 'hot_figures', 'localize', 'covered_share',
+           'grid_ceiling', 'summarize']
 
 # %% ../nbs/09_localize.ipynb #a533c04f
 import cv2
@@ -14,7 +15,7 @@ import pandas as pd
 # %% ../nbs/09_localize.ipynb #50c7c9e7
 def _check_mask(mask: np.ndarray):
     "Refuse what is not a mask: 0/255 pixels or shares would give a plausible, wrong number"
-    if mask.ndim != 2 or not np.isin(mask, (0, 1)).all():
+    if mask.ndim != 2 or not ((mask == 0) | (mask == 1)).all():
         raise ValueError(f"the mask must be an (H, W) array of 0 and 1, got shape {mask.shape}, "
                          f"values {float(mask.min()):g} to {float(mask.max()):g}")
 
@@ -127,6 +128,26 @@ def lesions_found(
     return int((parts & hot).any((1, 2)).sum()), len(parts)
 
 # %% ../nbs/09_localize.ipynb #439aabca
+def relative_heatmap(
+    evidence: np.ndarray,  # (h, w) signed evidence of one class on its grid
+    shape: tuple[int, int],  # (H, W) of the canvas
+) -> np.ndarray:  # (H, W) float32 in [0, 1]
+    "The positive evidence as a share of its own maximum; all zero where nothing is positive"
+    positive = np.maximum(enlarge(evidence, shape), 0)
+    return positive / positive.max() if positive.any() else positive
+
+
+def hot_figures(
+    heatmap: np.ndarray,  # (H, W) in [0, 1]
+    mask: np.ndarray,  # (H, W) array of 0 and 1
+    threshold: float,  # share of the maximum
+) -> dict:  # iou, found, lesions, hot_area
+    "What depends on the threshold; see `LOCALIZED`"
+    hot = hot_regions(heatmap, [threshold])[0]
+    found, lesions = lesions_found(hot, mask)
+    return dict(iou=compute_cam_iou(heatmap, mask, threshold), found=found, lesions=lesions, hot_area=float(hot.mean()))
+
+
 def localize(
     evidence: np.ndarray,  # (h, w) signed evidence of one class on its grid, centred or raw
     mask: np.ndarray,  # (H, W) array of 0 and 1 on the canvas that the grid spans
@@ -136,15 +157,14 @@ def localize(
 ) -> dict:  # see `LOCALIZED`
     "Compare the evidence for one class with the outlined lesion; a map without positive evidence misses it"
     mask, evidence = np.asarray(mask), np.asarray(evidence)
-    positive = np.maximum(enlarge(evidence, mask.shape), 0)
-    heatmap = positive / positive.max() if positive.any() else positive
-    found, lesions = lesions_found(hot_regions(heatmap, [threshold])[0], mask)
+    positive, heatmap = np.maximum(enlarge(evidence, mask.shape), 0), relative_heatmap(evidence, mask.shape)
+    hot = hot_figures(heatmap, mask, threshold)
     at = lambda values, t: np.nan if t is None else float(iou_curve(values, mask, [t])[0])
-    return dict(iou=compute_cam_iou(heatmap, mask, threshold), iou_chosen=at(heatmap, chosen),
+    return dict(iou=hot["iou"], iou_chosen=at(heatmap, chosen),
                 iou_local_logit=at(positive * evidence.size, local_logit), iou_auc=float(iou_curve(heatmap, mask).mean()),
                 hit=pointing_hit(evidence, mask), hit_near=pointing_hit(evidence, mask, 0.5),
-                share_inside=share_inside(positive, mask), found=found, lesions=lesions, area=float(mask.mean()),
-                hot_area=float(hot_regions(heatmap, [threshold]).mean()), empty=not positive.any())
+                share_inside=share_inside(positive, mask), found=hot["found"], lesions=hot["lesions"], area=float(mask.mean()),
+                hot_area=hot["hot_area"], empty=not positive.any())
 
 
 LOCALIZED = {

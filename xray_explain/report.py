@@ -103,7 +103,7 @@ def contrast_rows(study: Study, a: int, b: int, k: int = 3, normalize: str = "ab
     for true, called in ((a, a), (a, b), (b, a), (b, b)):
         chosen = np.flatnonzero((study.y_true == true) & (study.y_pred == called))
         chosen = chosen[np.argsort(-study.probs[chosen, called], kind="stable")][:k]
-        name = f"{study.classes[true]}, called {study.classes[called]}"
+        name = f"True {study.classes[true]}, called {study.classes[called]}"
         found[name] = [_why(study, i, a, b, normalize) for i in chosen]
     return found
 

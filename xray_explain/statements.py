@@ -81,7 +81,9 @@ def what_it_rests_on(report: dict) -> str:
     told = f"On {drop['num_images']} cases {'a healthy twin in place of' if kind == 'removed' else 'covering'} the lesion lowers the true class's logit by a median of {with_interval(drop['median_drop'])}"
     if not gap or _missing(gap["median_drop"]["low"]): told += "; that is too few to say whether covering as much elsewhere would do the same."
     elif gap["median_drop"]["low"] > 0:
-        told = f"The decision rests on the lesion: {told[0].lower()}{told[1:]}, and covering as much elsewhere by {with_interval(causal['elsewhere']['median_drop'])}."
+        often = gap["positive"]["value"]
+        how = "" if often >= 0.9 else f" more often than not ({100 * often:.0f} % of the cases)"
+        told = f"The decision rests on the lesion{how}: {told[0].lower()}{told[1:]}, and covering as much elsewhere by {with_interval(causal['elsewhere']['median_drop'])}."
     else:
         told += (f", but covering the lesion does no more than covering as much elsewhere (median difference {with_interval(gap['median_drop'])}): "
                  "the decision rests on something else, whatever the map shows.")
@@ -123,9 +125,9 @@ def on_healthy(report: dict) -> str:
     n, told = normal[name]["num_images"], with_interval(normal[name]["cases_reaching"], True)
     if not normal[name]["cases_reaching"]["value"]: return f"On none of {n} Normal cases does the evidence for a lesion reach the local logit chosen on validation ({report['alarms']['threshold']:.3g})."
     seen = report["alarms"]["outlined"]
-    beside = f", on outlined cases in {with_interval(seen['cases_reaching'], True)}" if seen else ""
-    return (f"On Normal cases the evidence for {name} reaches the local logit chosen on validation ({report['alarms']['threshold']:.3g}) "
-            f"in {told} of {n}, over {100 * normal[name]['mean_area_where_reached']:.1f} % of the picture where it does{beside}.")
+    beside = f"; on outlined cases that for the true class does in {with_interval(seen['cases_reaching'], True)}" if seen else ""
+    return (f"On {told} of {n} Normal cases the evidence for {name} reaches the local logit chosen on validation ({report['alarms']['threshold']:.3g}), "
+            f"over {100 * normal[name]['mean_area_where_reached']:.1f} % of the picture where it does{beside}.")
 
 
 def plain_sentences(

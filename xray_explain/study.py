@@ -199,11 +199,14 @@ def localization_records(
     maps, kept = {"evidence": study.centred, "gradcam": study.evidence}, chosen_thresholds(study.checkpoint)
     # what was chosen on validation was chosen for the evidence
     at = {"evidence": kept, "gradcam": {}}
-    shown = {"true": study.y_true, "predicted": study.y_pred}
-    return pd.DataFrame([
-        {**study.table.loc[i, ["image_id", "label", "prediction", "confidence"]], "shown_class": which, "map": name,
-         **localize(grids[i, classes[i]], study.masks[i], threshold, **at[name])}
-        for name, grids in maps.items() for i in study.annotated for which, classes in shown.items()])
+    rows, y_true, y_pred = [], study.y_true, study.y_pred
+    for name, grids in maps.items():
+        for i in study.annotated:
+            case = study.table.loc[i, ["image_id", "label", "prediction", "confidence"]].to_dict()
+            shown = {"true": y_true[i], "predicted": y_pred[i]}
+            found = {c: localize(grids[i, c], study.masks[i], threshold, **at[name]) for c in set(shown.values())}
+            rows += [{**case, "shown_class": which, "map": name, **found[c]} for which, c in shown.items()]
+    return pd.DataFrame(rows)
 
 # %% ../nbs/10_study.ipynb #ea0f5368
 def thumbnail(pixels: np.ndarray, side: int = 400) -> np.ndarray:
