@@ -1,4 +1,5 @@
 "The report notebooks through papermill, on phantoms, from the repository and from an installed wheel."
+import html
 import json
 import re
 import subprocess
@@ -6,11 +7,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from xray_explain.cli import main
 from xray_explain.output import RESEARCH_USE
 from xray_explain.publish import REPORTS, ReportError, run_report
 from xray_explain.phantom import write_phantoms
+from xray_explain.report_schema import annotation_schema
 
 ROOT = Path(__file__).parent.parent
 FEW = {"faithfulness": {"cases": 3, "method_cases": 1, "slow_cases": 1, "resamples": 100}}  # the rest is only more of it
@@ -19,6 +23,14 @@ FEW = {"faithfulness": {"cases": 3, "method_cases": 1, "slow_cases": 1, "resampl
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_phantoms(tmp_path_factory.mktemp("reports") / "set", per_class=5, seed=32, size=256, workers=1, progress=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    "A cache folder of these tests' own"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XRAY_EXPLAIN_CACHE", str(folder := tmp_path_factory.mktemp("cache")))
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +62,35 @@ def test_the_report_adds_up(results):
     assert alone["num_images"] == len(right) > 0
     assert alone["mean_iou"] == pytest.approx(sum(c["iou"] for c in right) / len(right), abs=1e-5)
     assert report["iou_threshold"] == 0.5 and "phantoms" in report["caveat"]
+
+
+def test_the_report_keeps_to_its_schema(results):
+    text = (results / "gradcam" / "annotation_report.json").read_text()
+    report, schema = json.loads(text), json.loads((results / "gradcam" / "annotation_report.schema.json").read_text())
+    jsonschema.validate(report, schema)
+    with pytest.raises(jsonschema.ValidationError): jsonschema.validate({**report, "mean_iou": "0.5"}, schema)
+    assert "NaN" not in text and schema == json.loads(json.dumps(annotation_schema()))
+    assert report["provenance"]["parameters"]["causal_cases"] == 60 and report["causal"]["num_images"] == 10
+
+
+def test_the_page_says_what_the_figures_say(results):
+    report = json.loads((results / "gradcam" / "annotation_report.json").read_text())
+    page = html.unescape((results / "reports" / "annotation.html").read_text())
+    assert 3 <= len(report["sentences"]) <= 6
+    for sentence in report["sentences"]: assert re.sub("[`]", "", sentence) in re.sub("</?code>", "", page)
+
+
+def test_another_threshold_needs_no_network(results, data, cache, tmp_path):
+    "Predictions, evidence and drops come from the cache; only what depends on the threshold changes"
+    kept = {p: p.stat().st_size for p in (cache / "runs").iterdir()}
+    assert sorted(p.name.split("-")[0] for p in kept) == ["study", "table", "table"]
+    run_report("annotation", tmp_path, data=str(data), threshold=0.3, group_columns=["gender"], normalize="image")
+    assert {p: p.stat().st_size for p in (cache / "runs").iterdir()} == kept
+    before, after = (json.loads((folder / "gradcam" / "annotation_report.json").read_text()) for folder in (results, tmp_path))
+    assert after["iou_threshold"] == 0.3 and after["mean_iou"] != before["mean_iou"]
+    assert {f["by"] for f in after["localization"]} - {f["by"] for f in before["localization"]} == {"gender"}
+    assert after["causal"] == before["causal"] and after["predictions"] == before["predictions"]
+    assert [c["hit"] for c in after["per_image"]] == [c["hit"] for c in before["per_image"]]
 
 
 @pytest.mark.parametrize("name", REPORTS)
@@ -93,3 +134,17 @@ def test_an_installed_wheel_has_the_reports(data, tmp_path):
                           text=True, env={**__import__("os").environ, "PYTHONPATH": str(tmp_path / "site")})
     assert done.returncode == 0, done.stderr
     assert (away / "results" / "reports" / "inference.html").is_file()
+
+
+@pytest.mark.parametrize("wrong", ["treshold=0.3", "threshold"])
+def test_a_wrong_setting_is_told_before_any_work(wrong, data, tmp_path, capsys):
+    assert main(["report", "annotation", "--data", str(data), "--output-dir", str(tmp_path / "out"), "--set", wrong]) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"--set {wrong}: use NAME=VALUE with one of" in told and "threshold" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_are_json_or_text():
+    from xray_explain.cli import _settings
+    assert _settings(["threshold=0.3", 'group_columns=["gender"]', "normalize=image"], ["annotation"]) == {
+        "threshold": 0.3, "group_columns": ["gender"], "normalize": "image"}

@@ -77,42 +77,50 @@ def train(args) -> int:
 
 
 def calibrate(args) -> int:
-    "Fit temperature, operating points and the look of familiar pictures on validation cases, into a new checkpoint"
+    "Fit temperature, thresholds and the look of familiar pictures on validation cases, into a new checkpoint"
     from xray_explain.calibration import calibrate as fit
     from xray_explain.dataset import read_cases
     from xray_explain.model import is_half, save_checkpoint
+    from xray_explain.thresholds import LEAST_OUTLINED, choose_thresholds
     from xray_explain.train import load_canvases, training_split
     before = _load(args.checkpoint)
     cases = read_cases(args.data, classes=before.class_names, manifest=args.manifest)
     seed = before.training.get("recipe", {}).get("seed", 0)
     held = cases if args.split == "all" else cases.split(args.split) if args.split else training_split(cases, seed)[1]
-    pictures, _, labels = load_canvases(held, before.preprocessing)
+    pictures, masks, labels = load_canvases(held, before.preprocessing)
     after = fit(before, pictures, labels.numpy(), held.table.group, args.rule)
+    outlined = int(masks.flatten(1).any(1).sum())
+    if outlined >= LEAST_OUTLINED: after = choose_thresholds(after, pictures, masks, labels)
     save_checkpoint(args.output, after, half=is_half(args.checkpoint))
     told = after.calibration
     print(f"{len(held)} validation cases of {cases.name}: temperature {after.temperature:.3g}, "
           f"calibration error {told['before']['ece']:.3f} before, {told['after']['ece']:.3f} after")
     for name, p in after.operating_points.items():
         print(f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; the specificity is {p['specificity']:.3f}")
+    kept = after.localization
+    print(f"  evidence is hot from {kept['relative']['threshold']:.3g} of a map's maximum or a local logit of {kept['local_logit']['threshold']:.3g} on, "
+          f"chosen on {kept['num_images']} outlined cases" if outlined >= LEAST_OUTLINED else
+          f"  {outlined} outlined cases are too few to choose from where on evidence is hot; it takes {LEAST_OUTLINED}")
     print(f"written: {args.output}")
     return 0
 
 
 def evaluate(args) -> int:
     "Print how well a classifier predicts, and how well its evidence agrees with the outlines"
+    from xray_explain.agreement import annotation_report, localization_table
+    from xray_explain.localization import agreement_records
     from xray_explain.output import write_json
-    from xray_explain.report import annotation_report, localization_table
-    from xray_explain.study import examine, localization_records, open_cases, prediction_figures
+    from xray_explain.study import examine, open_cases, prediction_figures
     checkpoint = _load(args.checkpoint)
     study = examine(checkpoint, open_cases(args.data, checkpoint, args.split, args.manifest or ""), args.batch_size)
-    figures, records = prediction_figures(study), localization_records(study)
+    figures, records = prediction_figures(study), agreement_records(study)
     auc = "" if figures["macro_auc"] is None else f", macro AUC {figures['macro_auc']:.3f}"
     print(f"{len(study)} cases of {study.cases.name}: accuracy {figures['accuracy']:.3f}{auc}")
     for c in study.classes:
         print(f"  {c}: sensitivity {figures['sensitivity'][c]:.3f}, specificity {figures['specificity'][c]:.3f}")
     if len(records):
         figures = annotation_report(study, records)
-        print(localization_table(figures).to_string())
+        print(localization_table(figures).to_string(), *figures["sentences"], sep="\n")
     if args.output: write_json(args.output, figures)
     print(" ".join(filter(None, [study.cases.caveat, RESEARCH_USE])))
     for image_id, why in study.failures: print(f"failed: {image_id}: {why}", file=sys.stderr)
@@ -129,18 +137,29 @@ def card(args) -> int:
     return 0
 
 
+def _settings(pairs, names) -> dict:
+    "name=value pairs as parameters; ValueError for what is no pair, or what none of the reports can be told"
+    from xray_explain.publish import report_parameters
+    found, known = {}, set().union(*map(report_parameters, names))
+    for pair in pairs:
+        key, is_pair, value = pair.partition("=")
+        if not is_pair or key not in known: raise ValueError(f"--set {pair}: use NAME=VALUE with one of {', '.join(sorted(known))}")
+        try: found[key] = json.loads(value)
+        except ValueError: found[key] = value  # text
+    return found
+
+
 def report(args) -> int:
     "Run report notebooks and say where their pages are"
     from xray_explain.archive import data_folder
-    from xray_explain.publish import REPORTS, report_notebook, run_report
+    from xray_explain.publish import REPORTS, report_parameters, run_report
     from xray_explain.study import demo_folder
     names = args.reports or list(REPORTS)
-    for name in names: report_notebook(name)  # a wrong name is told before any work is done
+    asked = {"data": args.data, "checkpoint": args.checkpoint, "manifest": args.manifest or "", "cache": args.cache}
+    asked |= _settings(args.set, names)  # a wrong name is told before any work is done
     if args.data: data_folder(args.data)  # a zip is unpacked, and its errors told, before any report starts
     else: demo_folder()
-    plan = {"manifest": args.manifest} if args.manifest else {}
-    pages = [run_report(name, args.output_dir, data=args.data, checkpoint=args.checkpoint, **(plan if name != "inference" else {}))
-             for name in names]
+    pages = [run_report(name, args.output_dir, **{k: v for k, v in asked.items() if k in report_parameters(name)}) for name in names]
     print("\nOpen these in a browser:", *(f"  {p}" for p in pages), RESEARCH_USE, sep="\n")
     return 0
 
@@ -280,6 +299,9 @@ def _report_parser(p):
     _manifest(p)
     p.add_argument("--checkpoint", default="", metavar="FILE", help="(default: the demo)")
     p.add_argument("--output-dir", default="results", metavar="DIR", help="(default: results)")
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any parameter of the reports, such as threshold=0.3; may be repeated")
+    p.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
+                   help="take predictions and evidence from an earlier report on the same data and checkpoint (default), or compute them anew")
 
 
 def _infer_parser(p):

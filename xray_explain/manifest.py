@@ -52,15 +52,23 @@ def apply_manifest(
     rows: pd.DataFrame,  # with image_id, label, split and group
     manifest: pd.DataFrame,  # as `read_manifest` gives it
     name: str,  # the file's
-) -> pd.DataFrame:  # the rows with the file's split and group; split '' where the file does not name them
-    "Replace split and group; DatasetError where the file does not fit"
+) -> pd.DataFrame:  # the rows with the file's split, group and further columns; split '' where the file does not name them
+    "Replace split and group, add what the table lacks; DatasetError where the file does not fit"
     known, planned = rows.image_id.isin(manifest.index), manifest.reindex(rows.image_id).set_axis(rows.index)
     if not known.any(): raise DatasetError(f"{name} names none of these pictures: it was made for other data")
     if "label" in manifest:
         changed = rows.image_id[known & (rows.label != "") & (planned.label != rows.label)]
         if len(changed): raise DatasetError(f"{name} has other labels than the table, as for {changed.iloc[0]}; make it again")
     group = planned.group.where(known, rows["group"]) if "group" in manifest else rows["group"]
-    return rows.assign(split=planned["split"].where(known, ""), group=group)
+    more = [c for c in manifest if c not in rows and c != "duplicate_of"]
+    return rows.assign(split=planned["split"].where(known, ""), group=group, **{c: _numbers(planned[c]) for c in more})
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    "A column of text with NaN for blanks, as numbers if every other cell is one"
+    filled = column.mask(column == "")
+    numbers = pd.to_numeric(filled, errors="coerce")
+    return numbers if numbers.notna().equals(filled.notna()) else filled
 
 
 def keeps_doubles_together(manifest: pd.DataFrame) -> bool:

@@ -45,6 +45,7 @@ class Checkpoint:
     training: dict = field(default_factory=dict)  # a summary of how it came to be
     operating_points: dict = field(default_factory=dict)  # per class, a threshold on its probability, and its rule
     calibration: dict = field(default_factory=dict)  # on which cases the temperature was fitted, and what it changed
+    localization: dict = field(default_factory=dict)  # from where on evidence counts as hot, chosen on validation
     novelty: Novelty | None = None  # what familiar pictures look like to the network
     name: str = "untitled"
 
@@ -52,7 +53,7 @@ class Checkpoint:
     def header(self) -> dict:
         "What the file says beside the weights, in plain JSON types"
         kept = ("architecture", "class_names", "model_args", "temperature", "evidence_scale", "training",
-                "operating_points", "calibration")
+                "operating_points", "calibration", "localization")
         return six_digits({**{k: getattr(self, k) for k in kept}, "preprocessing": asdict(self.preprocessing),
                            "xray_explain": __version__})
 
