@@ -156,7 +156,7 @@ def test_the_command_writes_a_checkpoint(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "42 validation cases" in done.stdout and "temperature" in done.stdout
     told = load_checkpoint(tmp_path / "new.safetensors")
-    assert told.operating_points["Malignant"]["rule"] == "sensitivity 0.9" and is_half(tmp_path / "new.safetensors")
+    assert told.operating_points["Malignant"]["rule"] == "sensitivity 0.9, held down to 0.333" and is_half(tmp_path / "new.safetensors")
     wrong = run("calibrate", data, "--output", tmp_path / "no.safetensors", "--split", "test")
     assert wrong.returncode == 1 and "no cases in split 'test'" in wrong.stderr and not (tmp_path / "no.safetensors").exists()
     card = run("card", "--checkpoint", tmp_path / "new.safetensors", "--output", tmp_path / "CARD.md")
