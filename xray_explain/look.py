@@ -19,10 +19,11 @@ from .infer import Inference
 from .overlay import OPACITY
 
 # %% ../nbs/15_1_look.ipynb #a93a7e92
-COLOURS = {"plasma": "plasma", "cividis": "cividis, for colour-blind readers", "viridis": "viridis", "inferno": "inferno",
-           "magma": "magma", "turbo": "turbo, uneven"}
-METHODS_SHOWN = {"gradcam": "Evidence (Grad-CAM)", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM", "xgradcam": "XGrad-CAM",
-                 "layercam": "LayerCAM", "elementwise": "Grad-CAM, element by element", "eigencam": "Eigen-CAM",
+COLOURS = {"plasma": "plasma", "cividis": "cividis, for colour-blind readers", "viridis": "viridis",
+           "inferno": "inferno", "magma": "magma", "turbo": "turbo, uneven"}
+METHODS_SHOWN = {"gradcam": "Evidence (Grad-CAM)", "gradcam++": "Grad-CAM++", "hirescam": "HiResCAM",
+                 "xgradcam": "XGrad-CAM", "layercam": "LayerCAM", "elementwise": "Grad-CAM, element by element",
+                 "eigencam": "Eigen-CAM",
                  "eigengradcam": "Eigen-Grad-CAM"}  # Score-CAM and Ablation-CAM take minutes
 
 
@@ -52,8 +53,8 @@ class Look(HasTraits):
     contour, outline = (Bool(True).tag(sync=True) for _ in range(2))
     window, level = _between(1, 0.01, 4), _between(0.5, 0, 1)  # width and centre of the greys that are shown
     zoom = _between(1, 1, 64)  # 1: the whole picture fits the pane
-    centre = Tuple(Float(), Float(), default_value=(0.5, 0.5), help="x and y of the pane's middle, in sides").tag(sync=True)
-    pane = Tuple(Int(), Int(), default_value=(640, 640), help="rows and columns of a pane on the screen").tag(sync=True)
+    centre = Tuple(Float(), Float(), default_value=(0.5, 0.5)).tag(sync=True)  # x and y of the pane's middle, in sides
+    pane = Tuple(Int(), Int(), default_value=(640, 640)).tag(sync=True)  # rows and columns of a pane on the screen
 
     @property
     def turned(self) -> dict:

@@ -34,7 +34,8 @@ def view_notebook(checkpoint="", data="") -> nbformat.NotebookNode:
 
 # %% ../nbs/15_serve.ipynb #59d2a14f
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'"
-_OPENING = '<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={url}"><a href="{url}">The view</a>'
+_OPENING = ('<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={url}">'
+            '<a href="{url}">The view</a>')
 
 
 def voila_config(port: int, token: str) -> dict:

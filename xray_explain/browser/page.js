@@ -15,7 +15,7 @@ const PAGE = `
   <label>Picture <select name="case_idx"></select></label>
   <button data-step="1" aria-label="Next picture" title="Next picture (Page Down)">›</button></span>
   <label class="xe-file">Choose a file<input type="file" aria-label="Choose a file: JPEG, PNG, TIFF or DICOM"></label>
-  <span class="xe-muted">or drop one here: JPEG, PNG, TIFF, DICOM</span><span class="xe-model xe-muted"></span>
+  <span class="xe-muted xe-hint">or drop one here: JPEG, PNG, TIFF, DICOM</span><span class="xe-model xe-muted"></span>
 </header>
 <div class="xe-panes"><p class="xe-error" role="alert"></p><p class="xe-busy" role="status"></p>
   ${pane("plain", "Radiograph")}${pane("overlay", "Evidence")}</div>

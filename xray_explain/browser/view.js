@@ -50,6 +50,7 @@ function render({ model, el }) {
   };
 
   function draw() {
+    if (picture && !maps) return;  // its evidence is the next message
     root.classList.toggle("xe-empty", !picture);
     if (!picture || !canvases[0].width) {
       for (const c of canvases) c.getContext("2d").clearRect(0, 0, c.width, c.height);
@@ -107,9 +108,9 @@ function render({ model, el }) {
 
   function readout() {
     for (const cross of all(".xe-cross")) cross.hidden = !point || !picture;
-    if (!picture) return $(".xe-readout").replaceChildren();
+    if (!picture || !maps) return $(".xe-readout").replaceChildren();
     const g = geometry(), now = look(), peak = maps.peaks[now.class_idx][now.versus < 0 ? maps.tops.length : now.versus];
-    const [x, y] = point ?? peak.map((v) => v + 0.5), ratio = devicePixelRatio * (canvases[0].width / pixels(panes[0])[1]);
+    const [x, y] = point ?? peak.map((v) => v + 0.5), ratio = g.width / panes[0].clientWidth;
     for (const cross of all(".xe-cross")) {
       cross.style.left = `${((x - g.cx * g.columns) * g.scale + g.width / 2) / ratio}px`;
       cross.style.top = `${((y - g.cy * g.rows) * g.scale + g.height / 2) / ratio}px`;
@@ -129,8 +130,7 @@ function render({ model, el }) {
     if (!t) return;
     const strong = document.createElement("b");
     strong.textContent = t.prediction;
-    $(".xe-verdict").append(strong, ` ${t.confidence.toFixed(2)} ${t.calibrated ? "calibrated confidence" : "confidence, not calibrated"}`);
-    if (t.label) $(".xe-verdict").append(` · labelled ${t.label}`);
+    $(".xe-verdict").append(strong, ` confidence ${t.confidence.toFixed(2)}, ${t.calibrated ? "" : "not "}calibrated`);
     t.scores.forEach((p, i) => {
       all(".xe-classes meter")[i].value = p;
       all(".xe-classes output")[i].textContent = p.toFixed(2);
@@ -165,10 +165,11 @@ function render({ model, el }) {
     picture(m, [grey]) {
       picture = m.shape ? { ...m, number: (picture?.number ?? 0) + 1 } : null;
       levels = picture && pyramid(new Uint16Array(bytes(grey)), m.sent[1], m.sent[0]);
-      point = seen = null;
+      point = seen = maps = null;  // nothing of one picture is drawn on another
       if (!picture) redraw();
       tell(m.told);
-      $('[data-caption="plain"]').textContent = picture ? `${m.name} · ${m.shape[1]} × ${m.shape[0]}` : "Radiograph";
+      $('[data-caption="plain"]').textContent = picture
+        ? [m.name, `${m.shape[1]} × ${m.shape[0]}`, m.told.label && `labelled ${m.told.label}`].filter(Boolean).join(" · ") : "Radiograph";
       $('[name="outline"]').disabled = !m.outlines?.length;
     },
     maps(m, [values]) {
@@ -255,7 +256,7 @@ function render({ model, el }) {
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   root.addEventListener("keydown", (event) => {
     event.stopPropagation();
-    const { key, target } = event, onPane = panes.includes(target) && picture, arrow = onPane && ARROWS[key];
+    const { key, target } = event, onPane = panes.includes(target) && picture && maps, arrow = onPane && ARROWS[key];
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (key === "PageDown" || key === "PageUp") step(key === "PageDown" ? 1 : -1);
     else if (arrow) event.shiftKey ? pan(-40 * arrow[0], -40 * arrow[1]) : move(...arrow);
@@ -277,8 +278,8 @@ function render({ model, el }) {
     };
     pane.addEventListener("pointerdown", (event) => { pane.setPointerCapture(event.pointerId); });
     pane.addEventListener("pointermove", (event) => {
-      if (!picture) return;
-      const g = geometry(), [px, py] = local(event), ratio = canvases[0].width / pane.clientWidth;
+      if (!picture || !maps) return;
+      const g = geometry(), [px, py] = local(event), ratio = g.width / pane.clientWidth;
       const x = g.cx * g.columns + (px - g.width / 2) / g.scale, y = g.cy * g.rows + (py - g.height / 2) / g.scale;
       point = x >= 0 && y >= 0 && x < g.columns && y < g.rows ? [x, y] : null;
       const windowing = event.buttons & 2 || (event.buttons & 1 && event.shiftKey);
@@ -301,7 +302,7 @@ function render({ model, el }) {
   const pixels = (pane) => [pane.clientHeight, pane.clientWidth].map((side) => Math.round(side * devicePixelRatio));
   const resize = () => {
     const notebook = root.closest(".jp-WindowedPanel-outer") ?? root.closest(".jp-Notebook-scroller, .jp-NotebookPanel-notebook");
-    const room = notebook ? notebook.clientHeight - 30 : innerHeight - root.getBoundingClientRect().top - scrollY;
+    const room = notebook ? notebook.clientHeight - 12 : innerHeight - root.getBoundingClientRect().top - scrollY;
     root.style.height = `${Math.min(Math.max(room, 520), 1400)}px`;
     const size = pixels(panes[0]), grown = canvases[0].height !== size[0] || canvases[0].width !== size[1];
     if (!grown || !size[0] || !size[1]) return;
