@@ -20,6 +20,7 @@ import pydicom
 import pytest
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+import xray_explain
 from xray_explain.output import RESEARCH_USE
 from xray_explain.phantom import make_phantom
 from xray_explain.serve import view_notebook
@@ -213,6 +214,18 @@ def test_what_is_seen_together(screen):
     assert re.fullmatch(r"Benign confidence \d\.\d\d, calibrated", screen.text(".xe-verdict")) and "operating point" in screen.text(".xe-notes")
     assert re.search(r"IoU \d\.\d\d, hottest point (in|out)side, \d+% of the evidence inside", screen.text(".xe-measured"))
     assert screen.find(".xe-classes meter").count() == 3
+    session = Session()
+    session.start()
+    top, x, y = session.maps.peak(session)
+    assert screen.text(".xe-readout").startswith(f"Highest at x {x}, y {y}: Benign +{top:.3g}, 100 % of full colour")
+
+
+def test_numbers_are_written_in_full(browser):
+    page = browser.new_page()
+    source = (Path(xray_explain.__file__).parent / "browser" / "page.js").read_text(encoding="utf-8")
+    told = page.evaluate(f"() => {{ {source}; return [160, 1000, 0.5, -3.1415, 16, 0, 0.0203, 2.5e-9].map(digits); }}")
+    assert told == ["160", "1000", "0.5", "−3.14", "16", "0", "0.0203", "2.5e−9"]
+    page.close()
 
 
 def test_class_and_threshold_at_once(screen):

@@ -61,6 +61,8 @@ class InferenceView(anywidget.AnyWidget, Session):
         self.on_msg(lambda _, message, buffers: self.safely(self.hear, message, buffers))
         self.start(checkpoint, data)
 
+    def __repr__(self): return "InferenceView(), live where the notebook runs"
+
     def tell(self, kind, buffers=(), **what):
         "A message for the browser"
         self.send({"kind": kind, **what}, list(buffers))

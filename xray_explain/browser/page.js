@@ -39,7 +39,7 @@ const PAGE = `
 <footer><output class="xe-readout" aria-live="polite"></output><strong class="xe-use"></strong></footer>`;
 
 /** Text of numbers as a reader writes them. */
-const digits = (value) => value.toPrecision(3).replace(/^-/, "−").replace(/\.?0+$/, "");
+const digits = (value) => String(Number(value.toPrecision(3))).replaceAll("-", "−");
 const signed = (value) => (value > 0 ? "+" : "") + digits(value);
 const bytes = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
 
