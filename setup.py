@@ -37,11 +37,11 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["xray_explain", "xray_explain.*"]),
-    package_data={"xray_explain": ["demo/*", "reports/*.ipynb"]},
+    package_data={"xray_explain": ["demo/*", "reports/*.ipynb", "browser/*.js", "browser/*.css", "browser/voila/templates/xray_explain/*"]},
     include_package_data=True,
     zip_safe=False,
     install_requires=lines("requirements"),
-    extras_require={extra: lines(f"{extra}_requirements") for extra in ("dev", "ray", "benchmarks")},
+    extras_require={extra: lines(f"{extra}_requirements") for extra in ("dev", "ray", "view", "benchmarks")},
     entry_points={
         "console_scripts": lines("console_scripts") or [cfg["console_scripts"]],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],

@@ -1,0 +1,349 @@
+"The interactive view in a real browser, on Voila's page and in JupyterLab, with real radiographs and a DICOM phantom."
+import base64
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import nbformat
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+
+import xray_explain
+from xray_explain.output import RESEARCH_USE
+from xray_explain.phantom import make_phantom
+from xray_explain.serve import view_notebook
+from xray_explain.session import Session
+from xray_explain.worklist import PIECE
+
+BIN = Path(sys.executable).parent
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync",
+         "--disable-component-update"]
+HOME = re.compile(r"(http|ws)://(127\.0\.0\.1|localhost)[:/]|data:|blob:")
+CANVAS = "name => document.querySelector(`canvas[data-pane=${name}]`).toDataURL()"
+
+
+def dicom(pixels):
+    "A phantom as the content of a DICOM file: 12 bit, bones dark, named like a patient"
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+    meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=["phantom"])
+    ds = pydicom.Dataset()
+    ds.file_meta, ds.PatientName, ds.Modality, ds.PhotometricInterpretation = meta, "Phantom^Secret", "CR", "MONOCHROME1"
+    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    ds.Rows, ds.Columns = pixels.shape
+    ds.SamplesPerPixel, ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 1, 16, 12, 11, 0
+    ds.WindowCenter, ds.WindowWidth = 2047.5, 4095
+    ds.PixelData = (4095 - np.round(pixels * 4095)).astype("<u2").tobytes()
+    file = BytesIO()
+    ds.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def absent(what):
+    "A missing browser is a failure in CI, elsewhere a reason to skip"
+    pytest.fail(what) if os.environ.get("CI") == "true" else pytest.skip(what)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not path: absent("no browser; on Debian and Ubuntu: apt install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright; pip install -e '.[dev]'")
+    with api.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=path, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextmanager
+def running(command, **kwargs):
+    "A server that is ended with the block, with all that it started"
+    server = subprocess.Popen(command, text=True, **kwargs)
+    try: yield server
+    finally:
+        server.terminate()
+        try: server.wait(20)
+        except subprocess.TimeoutExpired: server.kill()
+
+
+@contextmanager
+def voila():
+    "The address of the page that `xray-explain view` serves"
+    command = [BIN / "xray-explain", "view", "--no-browser", "--port", str(free_port())]
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        lines = iter(server.stdout.readline, "")
+        yield next(found[0] for line in lines if (found := re.search(r"http://127\S+", line)))
+
+
+@contextmanager
+def lab(folder):
+    "The address of the view's notebook in JupyterLab"
+    nbformat.write(view_notebook(), folder / "view.ipynb")
+    news = folder / "s" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    port, token = free_port(), secrets.token_hex(8)
+    command = [BIN / "jupyter-lab", "--no-browser", f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}",
+               "--ServerApp.allow_root=True", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None",
+               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"]
+    home = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(folder / "s"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "w")}
+    with running(command, cwd=folder, env=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        yield f"http://127.0.0.1:{port}/lab/tree/view.ipynb?token={token}"
+
+
+def opened(page, url, patience=120):
+    "Go to a server that may still be starting"
+    end = time.time() + patience
+    while True:
+        try: return page.goto(url, timeout=1000 * patience)
+        except Exception:
+            if time.time() > end: raise
+            time.sleep(0.3)
+
+
+class Screen:
+    "The view on a page"
+
+    def __init__(self, browser, url, size=(1280, 720)):
+        self.page, self.away, self.faults = browser.new_page(viewport=dict(zip(("width", "height"), size))), [], []
+        self.page.on("request", lambda r: None if HOME.match(r.url) else self.away.append(r.url))
+        self.page.on("websocket", lambda w: None if HOME.match(w.url) else self.away.append(w.url))
+        self.page.on("pageerror", lambda e: self.faults.append(str(e)))
+        opened(self.page, url)
+
+    def find(self, selector): return self.page.locator(f".xe {selector}")
+
+    def ready(self): self.until("root.dataset.drawn && root.querySelector('.xe-verdict b')", 120)
+
+    def until(self, condition, patience=30):
+        "Wait until a condition on the view's root holds and nothing is awaited"
+        self.page.wait_for_function("""() => { const root = document.querySelector('.xe');
+            return root && !root.classList.contains('xe-waits') && (%s); }""" % condition, timeout=1000 * patience)
+
+    def text(self, selector): return self.find(selector).text_content()
+
+    def pixels(self, pane):
+        "(h, w, 3) uint8 RGB of a pane's canvas"
+        data = base64.b64decode(self.page.evaluate(CANVAS, pane).split(",")[1])
+        return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+    def turn(self, name, value):
+        "Move a control as its reader does, and wait for the picture"
+        before = int(self.find("").first.get_attribute("data-drawn"))
+        control = self.find(f"[name={name}]")
+        if name == "class_idx": control = self.find(f"[name={name}][value='{value}']")
+        radio = name == "class_idx" or control.get_attribute("type") == "checkbox"
+        if (control.is_checked() == (value is not False)) if radio else control.input_value() == str(value): return
+        if name == "class_idx": control.check()
+        elif control.evaluate("e => e.tagName") == "SELECT": control.select_option(str(value))
+        elif control.get_attribute("type") == "checkbox": control.set_checked(value)
+        else: control.fill(str(value))
+        self.until(f"Number(root.dataset.drawn) > {before}")
+
+    def give(self, name, content, expected):
+        "Choose a file, and wait for a text in the view"
+        self.find("input[type=file]").set_input_files({"name": name, "mimeType": "application/octet-stream", "buffer": content})
+        self.until(f"root.textContent.includes({json.dumps(expected)})", 60)
+
+    def saved(self, what):
+        "The content of the file that a button gives, and its name"
+        with self.page.expect_download() as download: self.find(f"[data-do={what}]").click()
+        return Path(download.value.path()).read_bytes(), download.value.suggested_filename
+
+
+@pytest.fixture(scope="module")
+def servers(browser, tmp_path_factory):
+    "Both servers, started together, because starting takes longest"
+    with lab(tmp_path_factory.mktemp("lab")) as laboratory, voila() as page: yield {"voila": page, "lab": laboratory}
+
+
+@pytest.fixture(scope="module", params=["voila", "lab"])
+def screen(request, browser, servers):
+    screen = Screen(browser, servers[request.param])
+    if request.param == "lab":
+        screen.page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.isReady", timeout=120_000)
+        screen.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    screen.ready()
+    screen.find("").first.scroll_into_view_if_needed()
+    screen.page.wait_for_timeout(500)
+    yield screen
+    screen.page.close()
+
+
+def test_a_phantom_is_there_and_python_draws_the_same(screen):
+    session = Session()
+    session.start()
+    for look in [{}, {"class_idx": 2, "opacity": 0.8, "colours": "cividis", "window": 0.6, "level": 0.4},
+                 {"class_idx": 1, "versus": 2, "scale": "image", "threshold": 0.3, "zoom": 2.5}]:
+        for name, value in look.items(): screen.turn(name, value)
+        session.turn(**look, pane=screen.pixels("plain").shape[:2])
+        for pane, expected in zip(("plain", "overlay"), session.panes()):
+            difference = np.abs(screen.pixels(pane).astype(int) - expected)
+            # lines are drawn by two libraries; all else is the same sum
+            assert np.quantile(difference, 0.9) <= 2 and difference.mean() < 4, (pane, look)
+        session.turn(contour=False, outline=False)
+        for name in ("contour", "outline"): screen.turn(name, False)
+        for pane, expected in zip(("plain", "overlay"), session.panes()):
+            assert np.abs(screen.pixels(pane).astype(int) - expected).max() <= 3, (pane, look)
+        session.turn(contour=True, outline=True)
+        for name in ("contour", "outline"): screen.turn(name, True)
+    screen.find("[data-do=reset]").click()
+    for name, value in dict(versus=-1, opacity=0.55, colours="plasma", scale="absolute", threshold=0.5).items(): screen.turn(name, value)
+
+
+def test_what_is_seen_together(screen):
+    assert screen.text(".xe-use") == RESEARCH_USE and "synthetic phantoms" in screen.text(".xe-model")
+    assert re.fullmatch(r"Benign confidence \d\.\d\d, calibrated", screen.text(".xe-verdict")) and "operating point" in screen.text(".xe-notes")
+    assert re.search(r"IoU \d\.\d\d, hottest point (in|out)side, \d+% of the evidence inside", screen.text(".xe-measured"))
+    assert screen.find(".xe-classes meter").count() == 3
+    session = Session()
+    session.start()
+    top, x, y = session.maps.peak(session)
+    assert screen.text(".xe-readout").startswith(f"Highest at x {x}, y {y}: Benign +{top:.3g}, 100 % of full colour")
+
+
+def test_numbers_are_written_in_full(browser):
+    page = browser.new_page()
+    source = (Path(xray_explain.__file__).parent / "browser" / "page.js").read_text(encoding="utf-8")
+    told = page.evaluate(f"() => {{ {source}; return [160, 1000, 0.5, -3.1415, 16, 0, 0.0203, 2.5e-9].map(digits); }}")
+    assert told == ["160", "1000", "0.5", "−3.14", "16", "0", "0.0203", "2.5e−9"]
+    page.close()
+
+
+def test_class_and_threshold_at_once(screen):
+    screen.turn("class_idx", 1)
+    before, iou = screen.pixels("overlay"), screen.text(".xe-measured")
+    screen.turn("threshold", 0.9)
+    screen.until(f"root.querySelector('.xe-measured').textContent !== {json.dumps(iou)}")
+    higher = screen.pixels("overlay")
+    assert (before != higher).any()
+    screen.turn("class_idx", 0)
+    assert (screen.pixels("overlay") != higher).any() and "Normal" in screen.text("[data-caption=overlay]")
+    screen.turn("threshold", 0.5)
+
+
+def test_keys(screen):
+    screen.find(".xe-pane").first.focus()
+    screen.page.keyboard.press("PageDown")
+    screen.until("root.querySelector('[data-caption=plain]').textContent.includes('phantom 2')")
+    assert screen.find("[name=case_idx]").input_value() == "1"
+    screen.page.keyboard.press("ArrowRight")
+    assert screen.text(".xe-readout").startswith("At x ")
+    screen.page.keyboard.press("+")
+    screen.until("Number(root.querySelector('[name=zoom]').value) > 1")
+    screen.page.keyboard.press("0")
+    screen.until("Number(root.querySelector('[name=zoom]').value) === 1")
+    screen.page.keyboard.press("2")
+    screen.until("root.querySelector('[name=class_idx]:checked').value === '1'")
+
+
+def test_own_files(screen, shared):
+    real = sorted((shared / "radiographs" / "whole" / "images").iterdir())[1]
+    screen.give("mine.jpg", real.read_bytes(), "mine.jpg · ")
+    assert screen.find("[name=case_idx]").input_value() == "-1" and screen.text(".xe-measured") == ""
+    content = dicom(cv2.resize(make_phantom(60_000_002, "Malignant", 600).image, (1500, 2000)))
+    assert len(content) > 2 * PIECE
+    screen.give("phantom.dcm", content, "phantom.dcm · ")
+    assert "Secret" not in screen.page.content()
+    if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"): screen.page.screenshot(path=f"{keep}/dicom_{'lab' if 'lab' in screen.page.url else 'voila'}.png")
+    data, name = screen.saved("png")
+    assert name == "phantom_view.png" and min(cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape[:2]) > 500
+    data, name = screen.saved("json")
+    numbers = json.loads(data)
+    assert name == "phantom_view.json" and numbers["image_name"] == "phantom.dcm" and numbers["research_use"] == RESEARCH_USE
+    assert numbers["shown"]["class"] in screen.text("[data-caption=overlay]")
+
+
+def test_errors_are_a_line_and_the_view_lives_on(screen, tmp_path):
+    screen.give("letter.txt", b"dear colleague", "letter.txt: not a picture that can be read")
+    assert screen.text(".xe-verdict") == "" and screen.text(".xe-use") == RESEARCH_USE
+    screen.give("broken.dcm", dicom(np.zeros((64, 64)))[:900], "broken.dcm: ")
+    large = tmp_path / "large.dcm"
+    with open(large, "wb") as f: f.truncate(200_000_000)
+    screen.find("input[type=file]").set_input_files(large)
+    screen.until("root.textContent.includes('large.dcm: 200 MB are more than')")
+    assert screen.text(".xe-error").count("\n") == 0 and screen.find(".xe-error").get_attribute("role") == "alert"
+    screen.find("[name=case_idx]").select_option("0")
+    screen.until("root.querySelector('.xe-verdict b') && !root.querySelector('.xe-error').textContent")
+
+
+def test_another_method(screen):
+    screen.turn("class_idx", 1)
+    before = screen.pixels("overlay")
+    screen.turn("method", "layercam")
+    assert (screen.pixels("overlay") != before).any() and screen.find("[name=scale] option").first.is_disabled()
+    screen.turn("method", "gradcam")
+    assert (screen.pixels("overlay") == before).all()
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1920, 1080)])
+def test_all_of_it_fits(screen, size):
+    screen.page.set_viewport_size(dict(zip(("width", "height"), size)))
+    screen.find("").first.scroll_into_view_if_needed()
+    screen.page.wait_for_timeout(300)
+    if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"):
+        screen.page.screenshot(path=f"{keep}/{'lab' if 'lab' in screen.page.url else 'voila'}_{size[1]}.png")
+    outside = screen.page.evaluate("""() => [...document.querySelectorAll('.xe :is(button, select, input, output, .xe-pane, .xe-use, .xe-notes)')]
+        .filter((e) => { const b = e.getBoundingClientRect(), r = e.closest('.xe').getBoundingClientRect();
+            return b.width && (b.top < Math.max(r.top, 0) - 1 || b.bottom > Math.min(r.bottom, innerHeight) + 1 || b.right > innerWidth + 1); })
+        .map((e) => e.outerHTML.slice(0, 90))""")
+    scrolls = screen.page.evaluate("() => { const e = document.querySelector('.xe aside'); return e.scrollHeight - e.clientHeight; }")
+    assert not outside and scrolls <= 1
+
+
+def test_for_keyboard_and_screen_reader(screen):
+    axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python; pip install -e '.[dev]'")
+    screen.page.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+    found = screen.page.evaluate("() => axe.run('.xe', {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+    assert len(found["passes"]) > 5
+    assert not found["violations"], [(v["id"], n["html"][:120], n["failureSummary"]) for v in found["violations"] for n in v["nodes"]]
+    order = screen.page.evaluate("""() => [...document.querySelectorAll('.xe :is(button, select, input, [tabindex])')]
+        .filter((e) => !e.disabled).map((e) => [e.tabIndex, e.name || e.className || e.dataset.do])""")
+    assert all(index == 0 for index, _ in order)  # so tabs follow the order of the page
+
+
+def test_nothing_leaves_the_machine(screen):
+    assert screen.away == [] and screen.faults == []
+
+
+def test_the_page_is_closed_without_its_token(browser, servers):
+    page = browser.new_page()
+    answer = page.goto(servers["voila"].split("?")[0])
+    assert page.locator(".xe").count() == 0 and ("login" in page.url or answer.status in (401, 403))
+    page.close()
+
+
+@pytest.mark.slow
+def test_forty_megabytes(screen):
+    content = dicom(cv2.resize(make_phantom(60_000_001, "Benign", 600).image, (4000, 5100)))
+    assert len(content) > 40_000_000
+    screen.give("large.dcm", content, "large.dcm · 4000 × 5100")
+
+
+def test_python_repeats_what_is_on_screen():
+    session = Session()
+    session.start()
+    session.turn(case_idx=1, class_idx=0, versus=1, threshold=0.25, zoom=3.0, centre=(0.4, 0.6), window=0.5, colours="viridis")
+    scope = {}
+    exec(session.export("py").decode(), scope)
+    again = scope["view"]
+    assert again.turned == session.turned and again.export("json") == session.export("json")
+    assert again.export("png") == session.export("png")
