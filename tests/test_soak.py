@@ -23,7 +23,7 @@ def check(first, last, growth):
 @pytest.mark.skipif(sys.platform == "win32", reason="counts open files as Unix has them")
 def test_nothing_grows_over_calls(model):
     from soak import soak
-    check(*soak(model[0], 150, 128), growth=30)
+    check(*soak(model[0], 60, 128), growth=30)
 
 
 @pytest.mark.slow
