@@ -135,6 +135,7 @@ def depths() -> Iterator[Nasty]:
         yield Nasty("float", f"{name} tiff", saved(Image.fromarray(values), "TIFF"), right, 0.01)
         inverse = saved(Image.fromarray(-values), "TIFF", tiffinfo={262: 0})
         yield Nasty("float", f"{name} tiff, white is zero", inverse, right, 0.01)
+    yield Nasty("float", "from -3e38 to 3e38", saved(Image.fromarray(((BONE - 0.5) * 6e38).astype(np.float32)), "TIFF"), BONE, 0.01)
     yield Nasty("float", "all NaN", saved(Image.fromarray(np.full_like(floats, np.nan)), "TIFF"))
     yield Nasty("float", "all inf", saved(Image.fromarray(np.full_like(floats, np.inf)), "TIFF"))
     yield Nasty("float", "all the same", saved(Image.fromarray(np.full_like(floats, 7)), "TIFF"), np.zeros_like(BONE))
@@ -366,6 +367,7 @@ def dicoms() -> Iterator[Nasty]:
     yield Nasty(k, "rescaled", dicom(RescaleSlope=2, RescaleIntercept=-4096, WindowCenter=0, WindowWidth=8192), right, 1e-3)
     yield Nasty(k, "rescaled by nothing", dicom(RescaleSlope=0, RescaleIntercept=0), np.zeros_like(BONE), refusable=True, damaged=True)
     yield Nasty(k, "a slope that is no number", dicom(RescaleSlope=1234, RescaleIntercept=0).replace(b"1234", b"tall"), right, 1e-3, refusable=True)
+    yield Nasty(k, "a slope of 1e308", dicom(RescaleSlope="1e308", RescaleIntercept=0, drop=["WindowCenter", "WindowWidth"]), BONE, 0.02, refusable=True)
     yield Nasty(k, "no intercept", dicom(RescaleSlope=1), right, 1e-3, refusable=True)
     padded = DEEP.copy()
     padded[:, :9] = 4095

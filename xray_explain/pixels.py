@@ -78,6 +78,7 @@ def by_range(
 ) -> np.ndarray:  # (H, W) in [0, 1]
     "Stretch from the 0.1st to the 99.9th percentile of the valid pixels; the others become 0"
     if not valid.any(): raise RadiographError("no pixel has a value; export it again")
+    if values.dtype == np.float32 and np.abs(values[valid]).max() > 1e37: values = values.astype(np.float64)  # differences overflow
     low, high = np.percentile(values[valid], (0.1, 99.9), overwrite_input=True)
     if high <= low: return np.zeros(values.shape, np.float32)
     exact = np.result_type(values.dtype, np.float32)  # no more memory than the numbers need

@@ -161,6 +161,9 @@ def read_radiograph(
         raise RadiographError(f"{name}: {e}") from None
     pixels = np.ascontiguousarray(fields["pixels"], np.float32)
     fields["pixels"] = np.clip(pixels, 0, 1, out=pixels)
+    # a scale of 1e300 in a header; 8 bits cannot overflow
+    if fields["format"] in ("TIFF", "DICOM") and np.isnan(pixels.sum()):
+        raise RadiographError(f"{name}: its numbers are too large to be a picture; export it again")
     return Radiograph(name=name, **fields)
 
 # %% ../nbs/01_radiograph.ipynb #f10e248e
