@@ -7,6 +7,7 @@ __all__ = ['AnnotationError', 'Lesion', 'Annotation', 'read_annotation', 'write_
 
 # %% ../nbs/02_annotation.ipynb #3b2ccc09
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 from skimage.draw import polygon
 
 from .output import write_json
-from .radiograph import plain_name
+from .pixels import MAX_PIXELS, plain_name, printable
 
 # %% ../nbs/02_annotation.ipynb #249a54e4
 class AnnotationError(ValueError):
@@ -135,7 +136,9 @@ def _without_doubles(
     return tuple(lesion for lesion in lesions if lesion.kind != "rectangle" or not framed(lesion))
 
 # %% ../nbs/02_annotation.ipynb #48a14da1
-_POINTS = {"polygon": range(3, 10**6), "rectangle": (2, 4), "circle": (2,)}  # how many each kind may have
+_POINTS = {"polygon": range(3, 5001), "rectangle": (2, 4), "circle": (2,)}  # how many each kind may have
+_MOST_SHAPES, _MOST_BYTES = 500, 100 * 10**6  # LabelMe may put the picture itself into its file
+_FAR = 10**6  # pixels; no corner is further out
 
 
 def _lesion(
@@ -143,14 +146,15 @@ def _lesion(
 ) -> Lesion:
     "A checked lesion; raises AnnotationError"
     kind = shape.get("shape_type") or "polygon"
-    if kind not in _POINTS: raise AnnotationError("is no polygon, rectangle or circle; draw it as one")
+    if not isinstance(kind, str) or kind not in _POINTS: raise AnnotationError("is no polygon, rectangle or circle; draw it as one")
     try: points = np.array(shape["points"], float)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise AnnotationError("has no list of points; draw it again") from None
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise AnnotationError("has points that are not pairs of numbers; draw it again")
+    if np.abs(points).max(initial=0) > _FAR: raise AnnotationError("has points far outside any picture; draw it again")
     if len(points) not in _POINTS[kind]: raise AnnotationError(f"has {len(points)} points; draw it again")
-    lesion = Lesion(str(shape.get("label") or "").strip(), kind, points)
+    lesion = Lesion(printable(str(shape.get("label") or ""))[:200].strip(), kind, points)
     if not cv2.contourArea(lesion.outline.astype(np.float32)): raise AnnotationError("has no area; delete it")
     return lesion
 
@@ -161,7 +165,9 @@ def _size(
     "Rows and columns of the annotated picture"
     shape = data.get("imageHeight"), data.get("imageWidth")
     if shape == (None, None): return None
-    if all(isinstance(side, int) and side > 0 for side in shape): return shape
+    if all(type(side) is int and side > 0 for side in shape):
+        if shape[0] * shape[1] <= MAX_PIXELS: return shape
+        raise AnnotationError(f"imageHeight and imageWidth make more than {MAX_PIXELS // 10**6} million pixels; check them")
     raise AnnotationError("imageHeight or imageWidth is no positive whole number; save it in LabelMe again")
 
 
@@ -174,6 +180,7 @@ def _parse(
         raise AnnotationError("this is no JSON; save it in LabelMe again") from None
     if not (isinstance(data, dict) and isinstance(data.get("shapes"), list)):
         raise AnnotationError("this is no LabelMe file, it has no list of shapes; save it in LabelMe again")
+    if len(data["shapes"]) > _MOST_SHAPES: raise AnnotationError(f"it has {len(data['shapes'])} shapes, more than {_MOST_SHAPES}; check it")
     lesions, size = [], _size(data)
     for n, shape in enumerate(data["shapes"], 1):
         try: lesions.append(_lesion(shape if isinstance(shape, dict) else {}))
@@ -188,7 +195,11 @@ def read_annotation(
     path: str | Path,  # LabelMe's JSON file
 ) -> Annotation:
     "Lesions of a LabelMe file, without frames around polygons; raises AnnotationError in one line"
-    try: return _parse(Path(path).read_text(encoding="utf-8-sig"))
+    try:
+        status = Path(path).stat()
+        if status.st_size > _MOST_BYTES: raise AnnotationError(f"it is larger than {_MOST_BYTES // 10**6} MB; save it without the picture")
+        if stat.S_ISFIFO(status.st_mode): raise AnnotationError("it is no file; check the path")  # it would be waited for
+        return _parse(Path(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError: why = "this is no text in UTF-8; save it in LabelMe again"
     except OSError as e: why = f"it cannot be opened ({e.strerror}); check the path"
     except AnnotationError as e: why = e

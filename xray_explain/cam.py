@@ -7,6 +7,7 @@ __all__ = ['METHODS', 'Explanation', 'explain', 'evidence_maps', 'generate_gradc
            'IMAGENET_MEAN', 'IMAGENET_STD']
 
 # %% ../nbs/05_cam.ipynb #63f8932b
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -80,9 +81,21 @@ def _of_kind(head, kind: str | None):
     raise ValueError(f"this network's head gives no {kind!r} evidence; leave kind out, or say 'gradient'")
 
 
-def _batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _batch(model, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    "The batch on the network's device and in its precision; ValueError for what is no normalised pictures"
     if x.ndim != 4: raise ValueError(f"explain takes a batch (B, 3, H, W), got the shape {tuple(x.shape)}")
-    return x.to(next(net.parameters()))  # its device and precision
+    if not x.is_floating_point(): raise ValueError(f"explain takes normalised floats, got {x.dtype}; use the checkpoint's preprocessing")
+    if x.numel(): _check_range(x, getattr(model, "preprocessing", None))
+    return x.to(next(net.parameters()))
+
+
+def _check_range(x: torch.Tensor, way):  # `way`: a checkpoint's preprocessing, or None where the scale is not known
+    "ValueError for NaN, and for numbers that a forgotten normalisation leaves, such as those up to 255"
+    low, high = (v.item() for v in x.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)): raise ValueError("the pictures hold NaN or infinite numbers")
+    white = max(max(m, 1 - m) / s for m, s in zip(way.mean, way.std)) if way else math.inf
+    if max(-low, high) > 4 * white:
+        raise ValueError(f"the pictures reach {max(-low, high):g} where {white:.3g} is black or white; normalise them with the checkpoint's preprocessing")
 
 
 def _by_asking(net, x, method, layer, classes):
@@ -104,7 +117,7 @@ def explain(
     "Logits, probabilities, every class's evidence. Raises ValueError for an unknown method, layer or class"
     net, temperature = _parts(model)
     novelty = getattr(model, "novelty", None)
-    method, x = method.lower(), _batch(net, x)
+    method, x = method.lower(), _batch(model, net, x)
     if method not in METHODS: raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
     if method == "occlusion" and layer is not None: raise ValueError("occlusion asks no layer; leave layer out")
     head = find_head(net) if method == "gradcam" and layer is None else None

@@ -164,23 +164,32 @@ def report(args) -> int:
     return 0
 
 
+def _pseudonym(args) -> str | None:
+    "What stands for the name of the one picture, where that is wanted"
+    if not args.pseudonymise: return None
+    from xray_explain.pseudonyms import pseudonym, read_key
+    return pseudonym(read_key(args.pseudonymise, args.output_dir), Path(args.image).name)
+
+
 def infer(args) -> int:
     "Explain one picture, a folder, or the pictures of a manifest"
     if not args.image: return _infer_many(args)
     from xray_explain.finding import encoded, overlay_suffix
     from xray_explain.infer import infer_image
     from xray_explain.output import write_bytes, write_json
+    from xray_explain.sources import overlay_stem
     checkpoint, out = _load(args.checkpoint), Path(args.output_dir)
-    one = infer_image(checkpoint, args.image)
+    one = infer_image(checkpoint, args.image, _pseudonym(args))
+    stem = overlay_stem(Path(one.radiograph.name).stem).removesuffix("_gradcam")
     print(f"{one.radiograph.name}: {one.prediction}, confidence {one.confidence:.3f}")
     for name, p in one.record["scores"].items(): print(f"  {name} {p:.3f}")
     print(f"  evidence for {one.prediction}: {one.evidence_in_words}", *one.notes, sep="\n  ")
     form = "none" if args.no_gradcam else args.overlay_format
     if form != "none":
-        overlay = out / f"{Path(one.radiograph.name).stem}_gradcam{overlay_suffix(form)}"
+        overlay = out / f"{stem}_gradcam{overlay_suffix(form)}"
         write_bytes(overlay, encoded(one.overlay(), form))
         print(f"overlay: {overlay}")
-    write_json(out / f"{Path(one.radiograph.name).stem}.json", one.record)
+    write_json(out / f"{stem}.json", one.record)
     print(RESEARCH_USE)
     return 0
 
@@ -190,6 +199,9 @@ def _infer_many(args) -> int:
     from xray_explain.engine import LocalEngine, Options, run
     from xray_explain.sources import from_folder, from_manifest
     sources, count = from_manifest(args.manifest, args.path_column) if args.manifest else from_folder(args.input_dir)
+    if args.pseudonymise:
+        from xray_explain.pseudonyms import pseudonymised, read_key
+        sources = pseudonymised(sources, read_key(args.pseudonymise, args.output_dir))
     form = "none" if args.no_gradcam else args.overlay_format
     options = Options(args.batch_size, args.precision, form, args.overlay_size, args.maps)
     checkpoint, out, engine = _load(args.checkpoint), Path(args.output_dir), LocalEngine
@@ -323,6 +335,8 @@ def _infer_parser(p):
     p.add_argument("--path-column", default="path", metavar="NAME", help="the manifest's column (default: path)")
     _checkpoint(p)
     p.add_argument("--output-dir", default="results/inference", metavar="DIR", help="(default: results/inference)")
+    p.add_argument("--pseudonymise", metavar="KEYFILE", help="replace names of files by hashes under the key in this file, which is "
+                   "made if it is not there; keep it apart from the results")
     p.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                    help="go on with the run in the output folder (default), or start anew")
     p.add_argument("--overlay-format", choices=("png", "jpeg", "none"), default="png", help="(default: png)")

@@ -9,6 +9,7 @@ __all__ = ['NORMAL', 'BTXRD_CLASSES', 'FLAGS', 'CAVEATS', 'INDEPENDENT', 'TOGETH
 # %% ../nbs/03_dataset.ipynb #68a129f1
 import html
 import warnings
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,8 +46,18 @@ def _listed(names, show: int = 3) -> str:
     return ", ".join(names[:show]) + more
 
 # %% ../nbs/03_dataset.ipynb #d4b672c2
+_WORKBOOK = 200 * 10**6  # bytes
+
+
+def _check_workbook(path: Path):
+    "ValueError for a workbook, which is a zip, that unpacks to more than any table needs"
+    with zipfile.ZipFile(path) as z: total = sum(m.file_size for m in z.infolist())
+    if total > _WORKBOOK: raise ValueError(f"unpacked it has {total / 1e6:,.0f} MB")
+
+
 def _read(path: Path) -> pd.DataFrame:
     "A table as text: UTF-8 with commas, or the first sheet; ValueError where its columns are not clear"
+    if path.suffix == ".xlsx": _check_workbook(path)
     text = dict(dtype=str, keep_default_na=False, na_values=[""])
     if path.suffix == ".xlsx": table = pd.read_excel(path, engine="openpyxl", **text)
     else: table = pd.read_csv(path, encoding="utf-8-sig", skip_blank_lines=False, **text)

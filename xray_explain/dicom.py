@@ -18,7 +18,7 @@ _TAGS = (
     "BitsAllocated BitsStored HighBit PixelRepresentation PixelData PixelPaddingValue PixelPaddingRangeLimit "
     "RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence VOILUTFunction WindowCenter "
     "WindowWidth PixelSpacing ImagerPixelSpacing Modality BodyPartExamined ViewPosition Laterality "
-    "ImageLaterality"
+    "ImageLaterality BurnedInAnnotation"
 ).split()
 
 _TERMS = {  # fact: (tags that may hold it, terms that are let through)
@@ -30,6 +30,7 @@ _TERMS = {  # fact: (tags that may hold it, terms that are let through)
         "TOE TSPINE ULNA UPPERARM WRIST"),
     "view": (["ViewPosition"], "AP PA LL RL RLD LLD RLO LLO"),
     "laterality": (["ImageLaterality", "Laterality"], "R L U B"),
+    "burned_in_annotation": (["BurnedInAnnotation"], "YES NO"),
     "photometric": (["PhotometricInterpretation"],
         "MONOCHROME1 MONOCHROME2 RGB YBR_FULL YBR_FULL_422 YBR_ICT YBR_RCT"),
 }
@@ -100,7 +101,9 @@ def _shown(
 ) -> np.ndarray:  # (H, W) in [0, 1]
     "What a viewer would show, bones bright, padding black"
     stored = ds.pixel_array
-    if stored.ndim == 3: return stored @ np.array([0.299, 0.587, 0.114]) / (2**ds.BitsStored - 1)
+    if stored.ndim == 3:  # a colour at a time, since all at once would fill the memory
+        weights = np.float32([0.299, 0.587, 0.114]) / np.float32(2**ds.BitsStored - 1)
+        return sum(stored[..., c] * weight for c, weight in enumerate(weights))
     values, padding = apply_modality_lut(stored, ds), _padding(stored, ds)
     shown = _through_voi(values, ds)
     if shown is None: shown = by_range(values, ~padding)

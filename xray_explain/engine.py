@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'Options', 'checkpoint_digest', 'run_note', 'Network', 'batches', 'ahead', 'maps_name', 'maps_file',
-           'Work', 'explain_batch', 'overlay_place', 'write_files', 'finished_batch', 'LocalEngine', 'run']
+           'Work', 'explain_batch', 'overlay_place', 'write_overlay', 'write_files', 'finished_batch', 'LocalEngine',
+           'run']
 
 # %% ../nbs/12_4_engine.ipynb #4f380600
 import copy
+import errno
 import hashlib
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -27,6 +30,7 @@ from .finding import FORMATS, overlay_suffix, overlay_words, record_of
 from .heatmap import display_scale
 from .model import Checkpoint
 from .output import write_bytes
+from .pixels import RadiographError, plain_name
 from .readers import Readers
 from .records import Index, RecordFile, RunError, assemble, disk_errors, open_run
 from .sources import Source, Sources, digest
@@ -85,12 +89,12 @@ class Network:
         scores = [None] * len(x) if e.ood_score is None else e.ood_score.float().cpu().tolist()
         return {"logits": logits, "probs": probs, "evidence": evidence, "exact": e.exact, "ood_score": scores}
 
-    def records(self, found: dict, keys: list[str], shapes: list[tuple]) -> list[tuple[dict, np.ndarray]]:
+    def records(self, found: dict, keys: list[str], shapes: list[tuple], burned_in=None) -> list[tuple[dict, np.ndarray]]:
         "For each picture its record and the local logits (h, w) of the predicted class"
         centred = found["evidence"] - found["evidence"].mean(1, keepdims=True)
-        told = [record_of(self.checkpoint, key, shape, logits, probs, maps, found["exact"], score)
-                for key, shape, logits, probs, maps, score
-                in zip(keys, shapes, found["logits"], found["probs"], centred, found["ood_score"])]
+        told = [record_of(self.checkpoint, key, shape, logits, probs, maps, found["exact"], score, burned)
+                for key, shape, logits, probs, maps, score, burned
+                in zip(keys, shapes, found["logits"], found["probs"], centred, found["ood_score"], burned_in or [None] * len(keys))]
         return [(t, maps[p.argmax()] * maps[0].size) for t, maps, p in zip(told, centred, found["probs"])]
 
 # %% ../nbs/12_4_engine.ipynb #65106883
@@ -110,6 +114,9 @@ def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
     yield from (begun.popleft() for _ in range(len(begun)))
 
 # %% ../nbs/12_4_engine.ipynb #19c7ac56
+_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL}
+
+
 def maps_name(keys: list[str]) -> str:
     "The file for a batch's evidence, the same whenever the batch is the same"
     return f"maps/{digest(chr(0).join(keys)).hex()}.npz"
@@ -134,13 +141,14 @@ class Work:
 
 
 def explain_batch(network: Network, answers: list[tuple], options: Options) -> Work:
-    "The network's part; `answers` holds (source, whether it could be read, (canvas, shape) or why not)"
+    "The network's part; `answers` holds (source, whether it could be read, what `read_canvas` gives or why not)"
     failures = [{"image_name": s.key, "reason": why} for s, fine, why in answers if not fine]
     sources, found = [s for s, fine, _ in answers if fine], [what for _, fine, what in answers if fine]
     if not sources: return Work([], [], failures, [], None)
     keys = [s.key for s in sources]
-    said = network(np.stack([canvas for canvas, _ in found]))
-    records, locals_ = zip(*network.records(said, keys, [shape for _, shape in found]))
+    canvases, shapes, burned_in = zip(*found)
+    said = network(np.stack(canvases))
+    records, locals_ = zip(*network.records(said, keys, shapes, burned_in))
     return Work(sources, list(records), failures, list(locals_), maps_file(keys, said["evidence"]) if options.maps else None)
 
 
@@ -150,13 +158,22 @@ def overlay_place(sources: Sources, key: str, options: Options) -> str | None:
     return sources.overlay(key) + overlay_suffix(options.overlay_format)
 
 
+def write_overlay(path: Path, data: bytes):
+    "Write an overlay; RadiographError where its name alone is the trouble, which is one picture's and not the run's"
+    try: write_bytes(path, data)
+    except OSError as e:
+        if e.errno not in _NAMES: raise
+        raise RadiographError(f"its overlay cannot be written ({os.strerror(e.errno)}); rename it") from None
+
+
 def write_files(out: Path, sources: Sources, options: Options, work: Work):
     "Write evidence, and overlays that are here and not written yet; the records name them"
     kept = maps_name([s.key for s in work.sources]) if work.maps else None
     if kept: write_bytes(out / kept, work.maps)
     work.records = [{**r, "overlay": overlay_place(sources, r["image_name"], options), "maps": kept} for r in work.records]
-    for record, (fine, data) in zip(work.records, work.drawn or ()):
-        if fine: write_bytes(out / record["overlay"], data)
+    for i, (record, (fine, data)) in enumerate(zip(work.records, work.drawn or ())):
+        try: fine and write_overlay(out / record["overlay"], data)
+        except RadiographError as e: work.drawn[i] = False, f"{plain_name(record['image_name'])}: {e}"
 
 
 def finished_batch(work: Work) -> dict:
@@ -184,7 +201,7 @@ class LocalEngine:
 
     def _read(self, part):
         way = self.network.checkpoint.preprocessing
-        return [(s, self.readers.submit("read", s.place, way)) for s in part]
+        return [(s, self.readers.submit("read", s, way)) for s in part]
 
     def _explain(self, asked):
         work = explain_batch(self.network, [(s, *f.result()) for s, f in asked], self.options)
@@ -198,8 +215,8 @@ class LocalEngine:
         return work, drawing
 
     def _overlay(self, source, record, local):
-        model, write = self.network.checkpoint, partial(write_bytes, self.out / record["overlay"])
-        return self.readers.submit("draw", source.place, self.options.overlay_format, self.options.overlay_size, local,
+        model, write = self.network.checkpoint, partial(write_overlay, self.out / record["overlay"])
+        return self.readers.submit("draw", source, self.options.overlay_format, self.options.overlay_size, local,
                                    model.preprocessing, display_scale(model), overlay_words(record), then=write)
 
 # %% ../nbs/12_4_engine.ipynb #5de76d82

@@ -26,6 +26,7 @@ def record_of(
     centred: np.ndarray,  # (C, h, w) evidence less its mean over classes
     exact: bool,  # evidence sums to the logits
     ood_score: float | None = None,  # above 1: unlike the training; None where the checkpoint cannot tell
+    burned_in: bool | None = None,  # text is part of the picture, so its header says; None where it says nothing
 ) -> dict:
     "One entry of batch_results.json"
     names, c = checkpoint.class_names, int(probs.argmax())
@@ -37,7 +38,7 @@ def record_of(
         "peak_xy": (x, y) if top > 0 else None, "exact": exact,
         "ood_score": ood_score, "unlike_training": None if ood_score is None else ood_score > 1,
         "above_operating_point": above_operating_point(checkpoint, probs), "calibrated": bool(checkpoint.calibration),
-        "image_shape": shape, "checkpoint": checkpoint.name,
+        "image_shape": shape, "burned_in_annotation": burned_in, "checkpoint": checkpoint.name,
     }
 
 
@@ -97,11 +98,12 @@ def overlay_file(
     overlay_format: str,  # 'png' or 'jpeg'
     side: int,  # pixels of the longer side, 0 for the picture's own
     local: np.ndarray, way: Preprocessing, scale: float | None, words: str,  # as for `draw_overlay`
+    name: str | None = None,  # what an error calls the picture
 ) -> bytes:
     "An overlay as a file's content; raises RadiographError"
     # at half of twice the size at least, so that one resize remains
     enough = lambda shape: next((f for f in (8, 4, 2) if side and max(shape) >= 2 * f * side), 1)
-    film = read_radiograph(source, reduction=enough)
+    film = read_radiograph(source, name, enough)
     shape = shown_shape(film.shape, side)
     pixels = film.pixels if film.pixels.shape == shape else resized(film.pixels, shape)
     return encoded(draw_overlay(pixels, local, way, scale, words), overlay_format)

@@ -51,8 +51,8 @@ class Preprocessing:
         return read_radiograph(source, name, self.reduction)
 
     def canvas(self, radiograph: Radiograph) -> np.ndarray:
-        "(h, w) float32 in [0, 1]: contrast, then size"
-        pixels = enhance(radiograph.pixels, self.contrast)
+        "(h, w) float32 in [0, 1]: contrast, then size; ValueError for pixels of another kind or range"
+        pixels = enhance(_checked(radiograph.pixels), self.contrast)
         return self.geometry(radiograph.shape).to_canvas(pixels)
 
     def normalise(self, canvas):  # array or tensor (..., h, w) in [0, 1] -> torch.Tensor
@@ -65,6 +65,15 @@ class Preprocessing:
     def tensor(self, radiograph: Radiograph):  # -> torch.Tensor
         "(3, h, w) float32, ready for the network"
         return self.normalise(self.canvas(radiograph))
+
+
+def _checked(pixels: np.ndarray) -> np.ndarray:
+    "The pixels, which are (H, W) float in [0, 1]; ValueError for others"
+    if pixels.ndim != 2 or pixels.dtype.kind != "f": raise ValueError(f"pixels must be (H, W) floats, got {pixels.shape} of {pixels.dtype}")
+    low, high = pixels.min(), pixels.max()
+    # NaN fails every comparison
+    if not (-1e-5 <= low and high <= 1 + 1e-5): raise ValueError(f"pixels must lie in [0, 1] without NaN, got {low:g} to {high:g}")
+    return pixels
 
 
 def enhance(pixels: np.ndarray, contrast: str) -> np.ndarray:

@@ -6,6 +6,8 @@
 __all__ = ['SUFFIXES', 'Radiograph', 'read_radiograph', 'find_radiographs', 'Geometry', 'RadiographError', 'plain_name']
 
 # %% ../nbs/01_radiograph.ipynb #54a5b6d0
+import os
+import stat
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,17 +38,25 @@ class Radiograph:
         "Rows and columns of the picture in the file"
         return self.file_shape or self.pixels.shape
 
+    @property
+    def burned_in(self) -> bool | None:
+        "Whether text, perhaps a name, is part of the picture; None where the file says nothing"
+        return {"YES": True, "NO": False}.get(self.facts.get("burned_in_annotation"))
+
     def __repr__(self):
         return f"Radiograph({self.name!r}, {self.format}, {self.shape[0]} x {self.shape[1]})"
 
 # %% ../nbs/01_radiograph.ipynb #bba177ae
 def _deep(
     picture: Image.Image,  # 16-bit, 32-bit or float
+    white_is_zero: bool,
 ) -> np.ndarray:  # (H, W) in [0, 1]
-    "A deep grey picture by its own scale"
+    "A deep grey picture by its own scale; pixels without a value are black"
     values = np.asarray(picture)
     whole = values.dtype.kind in "iu" and values.min() >= 0 and values.max() < 2**16
-    return by_depth(values) if whole else by_range(values, np.isfinite(values))
+    if whole: return 1 - by_depth(values) if white_is_zero else by_depth(values)
+    if white_is_zero: values = -values.astype(np.result_type(values, np.float32))
+    return by_range(values, np.isfinite(values))
 
 
 def _shallow(
@@ -65,6 +75,15 @@ def _upright(picture) -> tuple[int, int]:
     return picture.size if turned else picture.size[::-1]
 
 
+def _check_passes(picture: Image.Image, file):
+    "Refuse a progressive JPEG of so many passes over so many pixels that it takes more than a second or two"
+    if "progressive" not in picture.info: return
+    file.seek(0)
+    passes = file.read().count(b"\xff\xda")  # which is no part of any other data
+    if passes * picture.width * picture.height > 10 * MAX_PIXELS:
+        raise RadiographError(f"it is stored in {passes} passes, which take too long; save it again as plain JPEG")
+
+
 def _read_bitmap(
     file,  # binary file object
     reduction: Callable | None = None,  # rows and columns to 1, 2, 4 or 8
@@ -72,6 +91,7 @@ def _read_bitmap(
     "Pixels and format of a JPEG, PNG, TIFF or BMP; of several frames the first"
     with quiet(): picture = Image.open(file, formats=("JPEG", "PNG", "TIFF", "BMP"))
     check_size(picture.height, picture.width)
+    _check_passes(picture, file)
     shape, factor = _upright(picture), 1
     if picture.format == "JPEG" and reduction: factor = reduction(shape)
     # a JPEG decoder skips the colours, in half the time, and can decode at 1/2, 1/4 or 1/8
@@ -81,10 +101,13 @@ def _read_bitmap(
     form = "JPEG" if picture.format == "MPO" else picture.format
     picture = ImageOps.exif_transpose(picture)
     if not picture.mode.startswith(("I", "F")): return {"pixels": _shallow(picture), "format": form, **reduced}
-    pixels = _deep(picture)
-    return {"pixels": 1 - pixels if white_is_zero else pixels, "format": form}
+    return {"pixels": _deep(picture, white_is_zero), "format": form}
 
 # %% ../nbs/01_radiograph.ipynb #5a610879
+def _without_waiting(path, flags):
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer
+
+
 @contextmanager
 def _opened(
     source,  # path, bytes or binary file object
@@ -93,11 +116,13 @@ def _opened(
     if isinstance(source, (bytes, bytearray, memoryview)): yield BytesIO(source)
     elif hasattr(source, "read"): yield BytesIO(source.read())
     else:
-        try: file = open(source, "rb")
+        try: file = open(source, "rb", opener=_without_waiting)
         except (OSError, ValueError) as e:
             why = getattr(e, "strerror", None) or "bad path"
             raise RadiographError(f"it cannot be opened ({why}); check the path") from None
-        with file: yield file
+        with file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode): raise RadiographError("it is no file; check the path")
+            yield file
 
 
 def _read_dicom(file) -> dict:
@@ -136,6 +161,9 @@ def read_radiograph(
         raise RadiographError(f"{name}: {e}") from None
     pixels = np.ascontiguousarray(fields["pixels"], np.float32)
     fields["pixels"] = np.clip(pixels, 0, 1, out=pixels)
+    # a scale of 1e300 in a header; 8 bits cannot overflow
+    if fields["format"] in ("TIFF", "DICOM") and np.isnan(pixels.sum()):
+        raise RadiographError(f"{name}: its numbers are too large to be a picture; export it again")
     return Radiograph(name=name, **fields)
 
 # %% ../nbs/01_radiograph.ipynb #f10e248e

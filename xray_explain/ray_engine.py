@@ -30,7 +30,7 @@ def _row(batch, work): return {"batch": batch, "work": pickle.dumps(work, 5)}
 def read_row(row: dict, way) -> dict:
     "Read the pictures of a batch"
     sources = [Source(*s) for s in pickle.loads(row["work"])]
-    asked = [_readers().submit("read", s.place, way) for s in sources]
+    asked = [_readers().submit("read", s, way) for s in sources]
     return _row(row["batch"], [(s, *f.result()) for s, f in zip(sources, asked)])
 
 
@@ -53,7 +53,7 @@ def draw_row(row: dict, model: tuple, options) -> dict:  # `model`: preprocessin
     work = pickle.loads(row["work"])
     if options.overlay_format != "none":
         how = (options.overlay_format, options.overlay_size)
-        asked = [_readers().submit("draw", s.place, *how, local, way, scale, overlay_words(r))
+        asked = [_readers().submit("draw", s, *how, local, way, scale, overlay_words(r))
                  for s, r, local in zip(work.sources, work.records, work.locals)]
         work.drawn = [f.result() for f in asked]
     work.locals = ()

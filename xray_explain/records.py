@@ -210,7 +210,8 @@ def flat(record: dict) -> dict:
             **{f"score_{c}": p for c, p in record["scores"].items()}, **{f"logit_{c}": v for c, v in record["logits"].items()},
             "has_evidence": record["has_evidence"], "evidence": record["evidence"], "peak_x": x, "peak_y": y,
             "exact": record["exact"], "ood_score": record["ood_score"], "unlike_training": record["unlike_training"],
-            "above_operating_point": "; ".join(record["above_operating_point"]), "calibrated": record["calibrated"], "rows": rows, "columns": columns, "checkpoint": record["checkpoint"],
+            "above_operating_point": "; ".join(record["above_operating_point"]), "calibrated": record["calibrated"],
+            "burned_in_annotation": record.get("burned_in_annotation"), "rows": rows, "columns": columns, "checkpoint": record["checkpoint"],
             "overlay": record.get("overlay"), "maps": record.get("maps")}
 
 
@@ -233,7 +234,7 @@ class _Parquet:
     def __init__(self, path, classes):
         import pyarrow as pa  # takes a second
         import pyarrow.parquet as pq
-        kinds = dict.fromkeys(("has_evidence", "exact", "unlike_training", "calibrated"), pa.bool_())
+        kinds = dict.fromkeys(("has_evidence", "exact", "unlike_training", "calibrated", "burned_in_annotation"), pa.bool_())
         kinds |= dict.fromkeys(("confidence", "ood_score"), pa.float64())
         kinds |= dict.fromkeys(("peak_x", "peak_y", "rows", "columns"), pa.int64())
         numbers = tuple(f"{what}_{c}" for what in ("score", "logit") for c in classes)

@@ -1,0 +1,330 @@
+"""Any file, any fault: pictures, outlines, tables, checkpoints, names and places that nobody should have made.
+
+The inputs are made by hostile_corpus.py; benchmarks/hostile.py gives the table that the docs print.
+"""
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hostile_corpus import Examination, corpus, largest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_cli import cli
+from test_engine import model, picture  # noqa: F401, fixtures
+
+from xray_explain.annotation import AnnotationError, read_annotation
+from xray_explain.dataset import DatasetError, read_cases
+from xray_explain.engine import Options, run
+from xray_explain.infer import results_table
+from xray_explain.model import Checkpoint, CheckpointError, Preprocessing, build_net, load_checkpoint, save_checkpoint, start_from
+from xray_explain.sources import from_folder, from_manifest
+
+
+def check(outcomes):
+    "Every input gives the right picture or one clear line, in little time and memory"
+    for o in outcomes:
+        where = f"{o.item.kind}, {o.item.name}: {o.said} {o.told}"
+        assert o.said in ("right", "refused") or (o.said == "altered" and o.item.damaged), where
+        if o.said == "refused":
+            assert o.item.right is None or o.item.damaged or o.item.refusable, where
+            assert o.told.startswith(o.item.name.rpartition("/")[2] + ": ") and "\n" not in o.told and len(o.told) < 250, where
+            assert "report this" not in o.told and "Jane" not in o.told and "Planted" not in o.told, where
+        assert o.seconds < 2 and not o.mebibytes > 1024, f"{where}, {o.seconds:.1f} s, {o.mebibytes:.0f} MiB"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_input_is_right_or_refused_in_one_line():
+    inputs = corpus()
+    assert len(inputs) >= 200 and len({(i.kind, i.name) for i in inputs}) == len(inputs)
+    with Examination() as examine:
+        outcomes = [examine(item) for item in inputs]
+        assert examine.deaths == 0
+    check(outcomes)
+    said = Counter(o.said for o in outcomes)
+    assert said["right"] > 100 and said["refused"] > 200
+    assert not [o for o in outcomes if o.item.kind == "truncated" and o.said == "altered"]
+
+
+@pytest.mark.slow
+def test_the_largest_pictures_stay_within_the_limits():
+    with Examination() as examine: outcomes = [examine(item) for item in largest()]
+    check(outcomes)
+    assert {o.said for o in outcomes} == {"right"}
+
+
+# --- checkpoints
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    "The original system's dictionary, and the file of our own format with the same weights"
+    torch.manual_seed(0)
+    net = build_net("test_efficientnet", 3).eval().requires_grad_(False)
+    form = {"model_state_dict": net.state_dict(), "class_names": ["Normal", "Benign", "Malignant"], "epoch": 1, "val_loss": 0.5,
+            "config": {"model": {"backbone": "test_efficientnet", "num_classes": 3}, "data": {"image_size": 96}}}
+    path = tmp_path_factory.mktemp("checkpoint") / "good.safetensors"
+    save_checkpoint(path, Checkpoint(net, "test_efficientnet", ("Normal", "Benign", "Malignant"), Preprocessing(size=(96, 96))))
+    return form, path
+
+
+class Runs:
+    "What unpickling would run"
+    def __init__(self, call, *args): self.how = call, args
+
+    def __reduce__(self): return self.how
+
+
+def malicious(form, mark: Path) -> dict[str, bytes]:
+    "Real pickles that would make the file `mark`, in the ways that are known"
+    calls = {"system": Runs(os.system, f"touch {mark}"), "eval": Runs(eval, f"open({str(mark)!r}, 'w').close()"),
+             "open": Runs(open, str(mark), "w"), "popen": Runs(subprocess.Popen, ["touch", str(mark)]),
+             "torch.load again": Runs(torch.load, str(mark)), "import": Runs(__import__, "os")}
+    made = {}
+    for name, call in calls.items():
+        for where in ("extra", "model_state_dict", "class_names"):
+            for legacy in (False, True) if where == "extra" else (False,):
+                file = BytesIO()
+                torch.save({**form, where: call}, file, _use_new_zipfile_serialization=not legacy)
+                made[f"{name} in {where}{', legacy' if legacy else ''}"] = file.getvalue()
+        for protocol in (0, 2, 4): made[f"{name}, bare pickle {protocol}"] = pickle.dumps(call, protocol)
+    file = BytesIO()
+    torch.save(build_net("test_efficientnet", 3), file)
+    return made | {"a whole network": file.getvalue()}
+
+
+def test_malicious_pickles_are_refused_and_run_nothing(original, tmp_path):
+    made = malicious(original[0], tmp_path / "it_ran")
+    assert len(made) > 40
+    net = build_net("test_efficientnet", 3)
+    for name, data in made.items():
+        for suffix in (".pt", ".safetensors"):
+            (tmp_path / f"evil{suffix}").write_bytes(data)
+            for use in (load_checkpoint, lambda p: start_from(net, p)):
+                with pytest.raises(CheckpointError) as caught: use(tmp_path / f"evil{suffix}")
+                assert str(caught.value).startswith(f"evil{suffix}: ") and "\n" not in str(caught.value), name
+            assert not (tmp_path / "it_ran").exists(), name
+    pickle.loads(made["open, bare pickle 4"]).close()  # the test can fail: this is what they would have done
+    assert (tmp_path / "it_ran").exists()
+
+
+def test_damaged_checkpoints_are_refused_in_one_line(original, tmp_path):
+    form, good = original
+    file = BytesIO()
+    torch.save(form, file)
+    rng = np.random.default_rng(0)
+    for suffix, data in ((".safetensors", good.read_bytes()), (".pt", file.getvalue())):
+        path = tmp_path / f"damaged{suffix}"
+        for n in range(60):
+            broken = bytearray(data[: rng.integers(0, len(data))] if n % 3 == 0 else data)
+            for at in rng.integers(0, max(1, min(len(broken), 6000)), rng.integers(1, 20)) if broken else (): broken[at] = rng.integers(256)
+            path.write_bytes(broken)
+            try: load_checkpoint(path)
+            except CheckpointError as e: assert "\n" not in str(e) and len(str(e)) < 400
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({"model_args": {"checkpoint_path": "x.pt"}}, "more than output_stride"), ({"model_args": {"pretrained_cfg": {}}}, "more than output_stride"),
+    ({"model_args": {"img_size": 10**9}}, "too large"), ({"model_args": [1]}, "more than"), ({"architecture": 7}, "no name"),
+    ({"architecture": "hf-hub:somebody/net"}, "timm knows no model"), ({"architecture": "../net"}, "timm knows no model"),
+    ({"architecture": "vit_giant_patch14_224"}, "weights are missing"), ({"class_names": ["a", "b"]}, "has shape"), ({"class_names": "abc"}, "class names"),
+    ({"class_names": ["a", "a", "b"]}, "different"), ({"class_names": ["a", "\x1b[31m", "b"]}, "different"), ({"class_names": ["a"] * 10**4}, "too many"),
+    ({"temperature": 0}, "temperature"), ({"temperature": float("nan")}, "temperature"), ({"temperature": "hot"}, "temperature"),
+    ({"evidence_scale": [1, 2]}, "scale of evidence"), ({"evidence_scale": [1, 2, float("inf")]}, "scale of evidence"),
+    ({"operating_points": {"d": {"threshold": 0.5}}}, "operating points"), ({"training": "long"}, "history"), ({"net": 1}, "does not know"),
+    ({"preprocessing": {"size": [10**6, 10**6]}}, "no sane size"), ({"preprocessing": {"size": [96]}}, "no sane size"),
+    ({"preprocessing": {"std": [0, 0, 0]}}, "mean and standard deviation"), ({"preprocessing": {"fit": "squeeze"}}, "not known"),
+    ({"preprocessing": {"contrast": "magic"}}, "without an xray_explain header"), ({"preprocessing": {"run": 1}}, "without an xray_explain header"),
+])
+def test_lying_headers_are_refused_in_one_line(original, tmp_path, changes, told):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+    with safe_open(original[1], "pt") as f: header = json.loads(f.metadata()["xray_explain"])
+    save_file(load_file(original[1]), tmp_path / "lies.safetensors", metadata={"xray_explain": json.dumps({**header, **changes})})
+    with pytest.raises(CheckpointError, match=re.escape(told)) as caught: load_checkpoint(tmp_path / "lies.safetensors")
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+# --- names and places
+
+NAMES = ["two words.png", "quo'te\".png", "line\nbreak.png", "u\u0308ber.png", "\u00fcber.png", "-rf.png", "$(touch x).png", "\x1b[31mred.png", "a\\b.png",
+         "ö" * 125 + ".png", "x" * 251 + ".png", "=1+1.png", "x.png", "x_gradcam.png/in.png", "run/lock/in.png", "batch_results.json/in.png",
+         "failures.json/in.png", "NUL.png", "emoji 🦴.png", "مرحبا.png", "%s%n.png", "deep/" * 30 + "in.png", os.fsdecode(b"caf\xe9.png")]
+
+
+@pytest.fixture
+def named(picture, tmp_path):
+    "A folder of the same picture under every name, with links that lead round and away, and a pipe"
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    folder = tmp_path / "in"
+    for name in NAMES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    (folder / "round").symlink_to(folder)
+    (folder / "self.png").symlink_to("self.png")
+    (folder / "nowhere.png").symlink_to("/nowhere/x.png")
+    if hasattr(os, "mkfifo"): os.mkfifo(folder / "pipe.png")
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not allow these names")
+def test_every_name_is_explained_and_nothing_is_written_elsewhere(model, named, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    sources, count = from_folder(named)
+    assert count == len(NAMES)
+    done, failed = run(model[0], sources, count, tmp_path / "out", Options(8, overlay_size=32), progress=False)
+    failures = json.loads((tmp_path / "out" / "failures.json").read_text())
+    # where a folder has the name of another picture's overlay, one of the two has no place
+    assert (done, failed) == (len(NAMES) - 1, 1) and "its overlay cannot be written" in failures[0]["reason"], failures
+    records = json.loads((tmp_path / "out" / "batch_results.json").read_text())
+    assert len({r["image_name"] for r in records}) == len({r["overlay"] for r in records}) == len(NAMES) - 1
+    assert all((tmp_path / "out" / r["overlay"]).is_file() for r in records)
+    assert pd.read_csv(tmp_path / "out" / "batch_results.csv").image_name.tolist() == [r["image_name"] for r in records]
+    assert [p for p in sorted(tmp_path.rglob("*")) if p not in before and tmp_path / "out" not in (p, *p.parents)] == []
+    assert run(model[0], sources, count, tmp_path / "out", Options(8, overlay_size=32), progress=False) == (len(NAMES) - 1, 1)
+    shown = results_table(records)
+    assert "\x1b" not in shown and shown.count("\n") == len(NAMES)
+
+
+def test_one_picture_of_any_name_from_the_command_line(model, named, tmp_path):
+    for name in ("x" * 251 + ".png", "-rf.png", "line\nbreak.png"):
+        done = cli("infer", f"--image={named / name}", "--checkpoint", model[1], "--output-dir", tmp_path / "one")
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "one").iterdir())) == 6
+    for name, told in (("pipe.png", "it is no file"), ("self.png", "cannot be opened"), ("round", "cannot be opened")):
+        done = cli("infer", "--image", named / name, "--checkpoint", model[1], "--output-dir", tmp_path / "none", timeout=60)
+        assert done.returncode == 1 and told in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_manifest_cannot_lead_results_out_of_their_folder(model, named, tmp_path):
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    rows = ["../../in/x.png", f"file://{named}/../in/x.png", f"file://{named}/./two words.png", str(named / "-rf.png"), "s3:///../x.png"]
+    (inner / "list.csv").write_text("path\n" + "".join(f"{r}\n" for r in rows))
+    before = sorted(tmp_path.rglob("*"))
+    sources, count = from_manifest(inner / "list.csv")
+    done, failed = run(model[0], sources, count, inner / "out", Options(8, overlay_size=32), progress=False)
+    assert done >= 2 and done + failed == len(rows)
+    assert [p for p in sorted(tmp_path.rglob("*")) if p not in before and inner / "out" not in (p, *p.parents)] == []
+    for path in (inner / "out").glob("*.json"): assert str(tmp_path) not in path.read_text()
+
+
+def test_places_that_cannot_be_written_are_one_line(model, named, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    places = [tmp_path / "taken", tmp_path / "taken" / "below", "/proc/xray" if Path("/proc").is_dir() else tmp_path / "taken"]
+    for place in places:
+        done = cli("infer", "--input-dir", named, "--checkpoint", model[1], "--output-dir", place, "--workers", 0)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("xray-explain: "), done.stderr
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+# --- outlines and tables
+
+numbers = st.one_of(st.integers(), st.floats(), st.just(10**400), st.just(1e300), st.none(), st.text(max_size=3), st.booleans())
+anything = st.recursive(st.one_of(numbers, st.text(max_size=20)), lambda inner: st.one_of(
+    st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=4)), max_leaves=12)
+points = st.one_of(st.lists(st.lists(st.one_of(st.floats(-50, 150), numbers), min_size=1, max_size=3), max_size=8), anything)
+shapes = st.fixed_dictionaries({}, optional={
+    "label": anything, "points": points, "shape_type": st.one_of(st.sampled_from(["polygon", "rectangle", "circle", "line", "mask"]), anything)})
+labelme = st.fixed_dictionaries({}, optional={
+    "version": anything, "shapes": st.one_of(st.lists(shapes, max_size=5), anything), "imagePath": anything,
+    "imageHeight": st.one_of(st.integers(-2, 200), numbers), "imageWidth": st.one_of(st.integers(-2, 200), numbers), "imageData": anything})
+
+
+def reads_or_is_refused(path: Path):
+    "An annotation that can be used, or one line"
+    try: found = read_annotation(path)
+    except AnnotationError as e:
+        assert str(e).startswith(f"{path.name}: ") and "\n" not in str(e) and len(str(e)) < 250
+        return None
+    assert "/" not in found.image_name and all(lesion.label.isprintable() for lesion in found.lesions)
+    if found.shape:
+        mask = found.mask((32, 32))
+        assert mask.shape == (32, 32) and set(np.unique(mask)) <= {0, 1} and np.isfinite(found.boxes((32, 32))).all()
+    return found
+
+
+@pytest.fixture(scope="module")
+def outline(tmp_path_factory): return tmp_path_factory.mktemp("outline") / "outline.json"
+
+
+SOME = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+
+
+@SOME
+@given(content=st.one_of(labelme, anything))
+def test_any_json_is_an_annotation_or_one_line(outline, content):
+    outline.write_text(json.dumps(content))
+    reads_or_is_refused(outline)
+
+
+@SOME
+@given(data=st.binary(max_size=300))
+def test_any_bytes_are_an_annotation_or_one_line(outline, data):
+    outline.write_bytes(data)
+    reads_or_is_refused(outline)
+
+
+cells = st.one_of(st.sampled_from(["", "0", "1", "Benign", "a.png", "../a.png", "nan", "=1+1", "\n", '"']), st.text(max_size=12))
+tables = st.tuples(st.lists(st.sampled_from(["image_id", "label", "tumor", "benign", "malignant", "split", "group", "center", ""]), max_size=6),
+                   st.lists(st.lists(cells, max_size=7), max_size=6), st.sampled_from(",;\t|"), st.sampled_from(["utf-8", "utf-16", "latin-1", "cp1252"]))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "set"
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "a.png").write_bytes(b"not looked at")
+    return folder
+
+
+def table_reads_or_is_refused(folder):
+    try: assert len(read_cases(folder)) > 0
+    except DatasetError as e: assert "\n" not in str(e) and str(folder.parent) not in str(e)
+
+
+@settings(SOME, max_examples=60)
+@given(table=tables)
+def test_any_table_gives_cases_or_one_line(dataset, table):
+    head, rows, delimiter, encoding = table
+    text = "\n".join([delimiter.join(head), *(delimiter.join(row) for row in rows)])
+    (dataset / "dataset.csv").write_bytes(text.encode(encoding, "replace"))
+    table_reads_or_is_refused(dataset)
+
+
+@settings(SOME, max_examples=60)
+@given(data=st.one_of(st.binary(max_size=200), st.binary(max_size=200).map(lambda b: b"image_id,label\na.png,Benign\n" + b)))
+def test_any_bytes_give_cases_or_one_line(dataset, data):
+    (dataset / "dataset.csv").write_bytes(data)
+    table_reads_or_is_refused(dataset)
+
+
+def test_workbooks(dataset, tmp_path):
+    import openpyxl
+    import zipfile
+    folder = tmp_path / "set"
+    shutil.copytree(dataset, folder)
+    (folder / "dataset.csv").unlink(missing_ok=True)
+    book = openpyxl.Workbook()
+    for row in (["image_id", "label"], ["a.png", '="Ben"&"ign"'], ["a.png", '=HYPERLINK("http://127.0.0.1/","Benign")']): book.active.append(row)
+    book.save(folder / "dataset.xlsx")
+    with pytest.raises(DatasetError, match="no label"): read_cases(folder)  # a formula that nobody has calculated has no value
+    book.active["B2"] = "Benign"
+    book.save(folder / "dataset.xlsx")
+    assert len(read_cases(folder)) == 1
+    data = (folder / "dataset.xlsx").read_bytes()
+    with zipfile.ZipFile(folder / "dataset.xlsx", "a", zipfile.ZIP_DEFLATED) as z: z.writestr("xl/media/bomb.xml", bytes(201 * 10**6))
+    with pytest.raises(DatasetError, match="unpacked it has 201 MB"): read_cases(folder)
+    for cut in (0, 10, len(data) // 2, len(data) - 5):
+        (folder / "dataset.xlsx").write_bytes(data[:cut])
+        with pytest.raises(DatasetError, match="cannot be read"): read_cases(folder)
