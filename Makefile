@@ -11,12 +11,13 @@ READY := $(VENV)/.ready
 # the command line's options from the variables that were given
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --output-dir "$(OUTPUT)"
 
-.PHONY: help setup report gradcam infer lab test test-slow test-notebooks test-clean constraints clean
+.PHONY: help setup report gradcam infer view lab test test-slow test-notebooks test-clean constraints readme clean
 
 help:
-	@echo "make report     galleries, annotation report and inference into $(OUTPUT)/ (DATA=folder CHECKPOINT=file for your own)"
-	@echo "make gradcam    the first two of them"
-	@echo "make infer      the last of them"
+	@echo "make report     every report and inference into $(OUTPUT)/ (DATA=folder CHECKPOINT=file for your own)"
+	@echo "make gradcam    the galleries and the annotation report"
+	@echo "make infer      inference"
+	@echo "make view       the view in the browser"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make test       all tests, small; make test-slow: full sizes"
 
@@ -26,7 +27,7 @@ $(READY): settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 	@echo "Installing into $(VENV): about 3 GB to download the first time, some minutes without further words"
-	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev,ray]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev,ray,view]' -c constraints.txt
 	@touch $(READY)
 
 report: setup
@@ -37,6 +38,9 @@ gradcam: setup
 
 infer: setup
 	$(BIN)/xray-explain report inference $(OPTIONS)
+
+view: setup
+	$(BIN)/xray-explain view $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir nbs
@@ -57,9 +61,8 @@ test-slow: test-clean
 
 # today's newest versions for Linux and macOS, Python 3.11 to 3.13
 constraints: setup
-	@echo "Installing into $(VENV): about 3 GB to download the first time, some minutes without further words"
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile setup.py --extra dev --extra ray --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
+	$(BIN)/uv pip compile setup.py --extra dev --extra ray --extra view --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
