@@ -71,4 +71,4 @@ clean:
 # nbs/index.ipynb is the source; pictures are named from the repository's root
 readme: setup
 	$(BIN)/jupyter nbconvert --to markdown --stdout --log-level WARN --TagRemovePreprocessor.enabled=True \
-		--TagRemovePreprocessor.remove_cell_tags hide nbs/index.ipynb | sed 's#(\.\./results#(results#g' > README.md
+		--TagRemovePreprocessor.remove_cell_tags hide nbs/index.ipynb | sed 's#(\.\./results#(results#g; s#(images/#(nbs/images/#g' > README.md
