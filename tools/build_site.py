@@ -1,0 +1,66 @@
+"""Build the documentation from the notebooks into _docs/: with Quarto where it is installed, otherwise with smalldocs.
+
+    python tools/build_site.py [quarto | smalldocs]
+
+Both read the same _quarto.yml. smalldocs comes from PyPI and leaves mathematics to a network, so it is made MathML here.
+"""
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path.cwd()
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "xray_explain/demo/MODEL_CARD.md")
+FOLDED = "---\ncode-fold: true\ncode-summary: code\n---"
+
+
+def gather():
+    "The processed notebooks, the executed reports, results and pages of the project, side by side in _proc/"
+    from nbdev.serve import proc_nbs
+    place = proc_nbs(n_workers=0, force=True)
+    for page in PAGES: shutil.copy(ROOT / page, place)
+    shutil.copytree(ROOT / "results", place / "results", ignore=shutil.ignore_patterns("reports", "run", "*.parquet"), dirs_exist_ok=True)
+    for source in (ROOT / "results" / "reports").glob("*.ipynb"):
+        nb = json.loads(source.read_text(encoding="utf-8"))
+        nb["cells"] = [c for c in nb["cells"] if not {"live", "injected-parameters"} & {*c["metadata"].get("tags", [])}]
+        nb["cells"][0]["source"] = FOLDED
+        (place / "reports" / source.name).write_text(json.dumps(nb), encoding="utf-8")
+    index = place / "index.ipynb"
+    text = index.read_text(encoding="utf-8").replace("](../results)", "](reports/gallery.ipynb)").replace("](../results/", "](results/")
+    index.write_text(text, encoding="utf-8")
+    return place
+
+
+def as_mathml(page: str) -> str:
+    "A page of smalldocs with its TeX as MathML, and without the scripts that would fetch KaTeX"
+    from latex2mathml.converter import convert
+    made = lambda m: convert(html.unescape(m[2]), display="block" if m[1] == "display" else "inline")
+    page = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', made, page, flags=re.S)
+    return re.sub(r'<(link|script)[^>]*cdn\.jsdelivr\.net/npm/katex[^>]*>(</script>)?', "", page)
+
+
+def render(place: Path, how: str):
+    "Make the site in _proc/_docs"
+    if how == "quarto": return subprocess.run(["quarto", "render", "--no-cache"], cwd=place, check=True)
+    from smalldocs.site import build
+    site = build(place)
+    for page in (place / "_docs").rglob("*.html"):
+        page.write_text(as_mathml(page.read_text(encoding="utf-8")), encoding="utf-8")
+    if site.warnings: sys.exit("\n".join(site.warnings))
+
+
+def main(how=""):
+    if not how and not (how := "quarto" if shutil.which("quarto") else ""):
+        how = "smalldocs"
+        print("Quarto is not installed (https://quarto.org/docs/get-started); smalldocs builds a simpler site")
+    place = gather()
+    render(place, how)
+    shutil.rmtree(ROOT / "_docs", ignore_errors=True)
+    shutil.move(place / "_docs", ROOT / "_docs")
+    print(f"open {Path('_docs/index.html')}")
+
+
+main(*sys.argv[1:])
