@@ -169,7 +169,7 @@ def _read_pt(path: Path) -> tuple[dict, dict]:
 
 MODEL_ARGS = ("output_stride", "img_size", "drop_rate")  # timm's others can open files
 _KEYS = {"architecture", "class_names", "model_args", "temperature", "evidence_scale", "training", "operating_points",
-         "calibration", "preprocessing", "novelty"}
+         "calibration", "localization", "preprocessing", "novelty"}
 
 
 def _number(value, low=-math.inf, high=math.inf) -> bool:
@@ -205,6 +205,10 @@ def _bad_use(header: dict) -> str:
         return "its scale of evidence is not a number for each class"
     if not isinstance(points, dict) or not all(c in names and isinstance(p, dict) and _number(p.get("threshold"), 0, 1) for c, p in points.items()):
         return "its operating points do not belong to its classes"
+    if hot := header.get("localization"):
+        if not isinstance(hot, dict) or not all(isinstance(hot.get(k), dict) and _number(hot[k].get("threshold"), 0, top)
+                                                for k, top in (("relative", 1), ("local_logit", math.inf))):
+            return "its thresholds of localisation are no sane numbers"
     return "" if all(isinstance(header.get(k, {}), dict) for k in ("training", "calibration")) else "its history is none"
 
 
