@@ -14,20 +14,54 @@ from pathlib import Path
 
 ROOT = Path.cwd()
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "xray_explain/demo/MODEL_CARD.md")
-FOLDED = "---\ncode-fold: true\ncode-summary: code\n---"
+REPOSITORY = "https://github.com/xray-explain/xray_explain"
+PUBLISHED = "https://xray-explain.github.io/xray_explain"
+FOLDED = "#| code-fold: true\n#| code-summary: code\n"
+
+
+def processed():
+    "The notebooks as nbdev shows them, in _proc/: what a module exports as documentation instead of code"
+    from nbdev import processors, serve
+
+    class documented(processors.exec_show_docs):
+        "Run nothing but the documentation, from the module. nbdev runs each cell with an import, also one that needs cells before it"
+        def begin(self):
+            super().begin()
+            if module := processors._default_exp(self.nb): self.k.run_cell(f"from xray_explain.{module} import *")
+
+        def __call__(self, cell):
+            if "show_doc(" in cell.source: super().__call__(cell)
+
+    class Filter(processors.FilterDefaults):
+        def base_procs(self): return [documented if p is processors.exec_show_docs else p for p in super().base_procs()]
+
+    serve.FilterDefaults = Filter
+    return serve.proc_nbs(n_workers=0, force=True)
+
+
+def keep_names(place: Path):
+    "Pages are called as their notebooks, and links to a function lead there and not to the published site"
+    texts = {path: path.read_text(encoding="utf-8") for path in place.rglob("*.ipynb")}
+    name = re.compile(r"output-file: (\S+?)\\n")
+    pages = {m[1]: path.relative_to(place).as_posix() for path, text in texts.items() if (m := name.search(text))}
+    for path, text in texts.items():
+        text = re.sub(rf"{PUBLISHED}/([\w.]+)", lambda m: "/" + pages.get(m[1], m[1]), name.sub("", text, count=1))
+        text = text.replace(".py#LNone", ".py").replace("](../benchmarks/", f"]({REPOSITORY}/blob/main/benchmarks/")
+        path.write_text(text, encoding="utf-8")
 
 
 def gather():
     "The processed notebooks, the executed reports, results and pages of the project, side by side in _proc/"
-    from nbdev.serve import proc_nbs
-    place = proc_nbs(n_workers=0, force=True)
+    place = processed()
     for page in PAGES: shutil.copy(ROOT / page, place)
     shutil.copytree(ROOT / "results", place / "results", ignore=shutil.ignore_patterns("reports", "run", "*.parquet"), dirs_exist_ok=True)
     for source in (ROOT / "results" / "reports").glob("*.ipynb"):
         nb = json.loads(source.read_text(encoding="utf-8"))
         nb["cells"] = [c for c in nb["cells"] if not {"live", "injected-parameters"} & {*c["metadata"].get("tags", [])}]
-        nb["cells"][0]["source"] = FOLDED
+        for cell in nb["cells"]:
+            if cell["cell_type"] == "code": cell["source"] = FOLDED + "".join(cell["source"])
         (place / "reports" / source.name).write_text(json.dumps(nb), encoding="utf-8")
+    keep_names(place)
     index = place / "index.ipynb"
     text = index.read_text(encoding="utf-8").replace("](../results)", "](reports/gallery.ipynb)").replace("](../results/", "](results/")
     index.write_text(text, encoding="utf-8")
@@ -49,7 +83,7 @@ def render(place: Path, how: str):
     site = build(place)
     for page in (place / "_docs").rglob("*.html"):
         page.write_text(as_mathml(page.read_text(encoding="utf-8")), encoding="utf-8")
-    if site.warnings: sys.exit("\n".join(site.warnings))
+    if broken := [w for w in site.warnings if "html-math-method" not in w]: sys.exit("\n".join(broken))
 
 
 def main(how=""):
