@@ -15,7 +15,7 @@ from xray_explain.output import RESEARCH_USE
 
 ROOT = Path(__file__).parent.parent
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync",
-         "--disable-component-update"]
+         "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
 SOURCES = ("nbs", "xray_explain", "results", "settings.ini", "_quarto.yml", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 # a page's own ids, its links, its pictures that are not there, and its mathematics
 LOOK = """() => ({
