@@ -114,7 +114,7 @@ def infer_radiographs(checkpoint: Checkpoint, radiographs: list[Radiograph]) -> 
     e = explain(checkpoint, x)
     scores = [None] * len(radiographs) if e.ood_score is None else e.ood_score.tolist()
     arrays = zip(radiographs, e.logits.numpy(), e.probs.numpy(), e.centred.numpy(), scores)
-    return [Inference(checkpoint, r, *told, e.exact, score) for r, *told, score in arrays]
+    return [Inference(checkpoint, r, logits, probs, centred, e.exact, score) for r, logits, probs, centred, score in arrays]
 
 
 def infer_image(

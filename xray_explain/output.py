@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import cv2
 import numpy as np
 
 # %% ../nbs/00_output.ipynb #94cde7be
@@ -75,6 +74,7 @@ def write_png(
     image: np.ndarray,  # (H, W) or (H, W, 3) uint8 or uint16 array, colours as RGB
 ):
     "Write a picture losslessly and atomically"
+    import cv2  # by those who write one; the command line reads this module for its help
     if image.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"write_png needs uint8 or uint16 pixels, got {image.dtype}; scale the picture first")
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
