@@ -8,7 +8,6 @@ __all__ = ['NORMAL', 'BTXRD_CLASSES', 'FLAGS', 'CAVEATS', 'INDEPENDENT', 'TOGETH
 
 # %% ../nbs/03_dataset.ipynb #68a129f1
 import html
-import warnings
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -224,12 +223,6 @@ class Cases:
         if self.kind == "phantom": return self.origin_caveat  # drawn one by one, so independent
         return f"{self.origin_caveat} {TOGETHER if self.together else UNSEEN}".strip()
 
-    @property
-    def lesion_classes(self) -> tuple[str, ...]:
-        "The classes that have any outline"
-        annotated = set(self.table.label[self.table.annotation.notna()])
-        return tuple(c for c in self.classes if c in annotated)
-
     def summary(self) -> pd.DataFrame:
         "Cases by class and split, all of them, and how many are outlined"
         counts = self.table.groupby(["label", "split"]).size().unstack(fill_value=0)
@@ -240,11 +233,6 @@ class Cases:
         counts = counts.reindex(self.classes, fill_value=0).rename_axis(index=None, columns=None)
         counts.loc["all"] = counts.sum()
         return counts
-
-    def report_problems(self):
-        "Warn of everything at once, or say nothing where nothing is wrong"
-        text = "\n- ".join([f"{self.name}, please check:", *self.problems])
-        if self.problems: warnings.warn(text, stacklevel=2)
 
     def __repr__(self):
         counts = ", ".join(f"{(self.table.label == c).sum()} {c}" for c in self.classes)

@@ -48,11 +48,6 @@ class Inference:
     def confidence(self) -> float: return float(self.probs.max())
 
     @property
-    def has_evidence(self) -> bool:
-        "Whether anything in the picture speaks for the predicted class"
-        return bool(self.centred[self.class_idx].max() > 0)
-
-    @property
     def unlike_training(self) -> bool | None:
         "Whether the picture is unlike those of the training; None where the checkpoint cannot tell"
         return None if self.ood_score is None else self.ood_score > 1
