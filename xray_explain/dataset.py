@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .archive import TABLES, DatasetError, data_folder, data_name
-from .manifest import EXCLUDED, apply_manifest, keeps_doubles_together, read_manifest
+from .manifest import EXCLUDED, apply_manifest, as_numbers, keeps_doubles_together, read_manifest
 from .radiograph import find_radiographs
 
 _all_ = ["DatasetError"]  # whoever reads a data set needs it too
@@ -92,12 +92,6 @@ def _texts(
     if column not in table: return pd.Series("", index=table.index, dtype=object)
     return table[column].fillna("").astype(str).str.strip().astype(object)
 
-# %% ../nbs/03_dataset.ipynb #95eb4066
-def _numbers(column: pd.Series) -> pd.Series:
-    "A column of text as numbers if every filled cell is one"
-    numbers = pd.to_numeric(column, errors="coerce")
-    return numbers if numbers.notna().equals(column.notna()) else column
-
 # %% ../nbs/03_dataset.ipynb #9e649153
 def _btxrd_labels(table: pd.DataFrame) -> np.ndarray:
     "Normal, Benign or Malignant from BTXRD's flags, '' where they contradict one another"
@@ -148,7 +142,7 @@ def _join(
     outlines = _unique(annotations, "stem")
     found = [outlines.get(Path(image).stem) if image else None for image in rows["image"]]
     rows["annotation"] = pd.Series(found, rows.index, dtype=object)
-    return rows.join(table.drop(columns=rows.columns, errors="ignore").apply(_numbers))
+    return rows.join(table.drop(columns=rows.columns, errors="ignore").apply(as_numbers))
 
 # %% ../nbs/03_dataset.ipynb #162b2464
 def _row_troubles(rows: pd.DataFrame, classes: tuple, from_flags: bool) -> dict:
