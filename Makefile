@@ -53,11 +53,12 @@ docs: setup
 test-clean: setup
 	$(BIN)/python tests/check_clean.py
 
+# processes of one thread each do not wait for one another
 test-notebooks: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print
 
 test: test-clean test-notebooks
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: test-clean
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print --flags slow
@@ -74,4 +75,4 @@ clean:
 # nbs/index.ipynb is the source; pictures are named from the repository's root
 readme: setup
 	$(BIN)/jupyter nbconvert --to markdown --stdout --log-level WARN --TagRemovePreprocessor.enabled=True \
-		--TagRemovePreprocessor.remove_cell_tags hide nbs/index.ipynb | sed 's#(\.\./results#(results#g' > README.md
+		--TagRemovePreprocessor.remove_cell_tags hide nbs/index.ipynb | sed 's#(\.\./results#(results#g; s#(images/#(nbs/images/#g' > README.md
