@@ -115,6 +115,12 @@ def test_mathematics_needs_no_network(walk):
     assert not [url for url, found in seen.items() if re.search(r"\\(sum|frac|mu|begin)\b", found["text"].replace("sum(", ""))]
 
 
+def test_signatures_are_code(walk):
+    seen, _ = walk
+    assert "def heatmap_of(" in seen[next(url for url in seen if url.endswith("01_5_heatmap.html"))]["text"]
+    assert not [url for url, found in seen.items() if re.search(r"\]\(/\d\d_|\]\(https://xray-explain", found["text"])]
+
+
 def test_search_finds_a_page(address, browser):
     page = browser.new_page()
     page.goto(address[0])

@@ -46,6 +46,8 @@ def keep_names(place: Path):
     pages = {m[1]: path.relative_to(place).as_posix() for path, text in texts.items() if (m := name.search(text))}
     for path, text in texts.items():
         text = re.sub(rf"{PUBLISHED}/([\w.]+)", lambda m: "/" + pages.get(m[1], m[1]), name.sub("", text, count=1))
+        # nbdev links names in the comments of signatures too, where a link is no link
+        text = re.sub("```python.*?```", lambda m: re.sub(r"\[(`[\w.()]+`)\]\([^)]*\)", r"\1", m[0]), text, flags=re.S)
         text = text.replace(".py#LNone", ".py").replace("](../benchmarks/", f"]({REPOSITORY}/blob/main/benchmarks/")
         path.write_text(text, encoding="utf-8")
 
@@ -55,12 +57,13 @@ def gather():
     place = processed()
     for page in PAGES: shutil.copy(ROOT / page, place)
     shutil.copytree(ROOT / "results", place / "results", ignore=shutil.ignore_patterns("reports", "run", "*.parquet"), dirs_exist_ok=True)
-    for source in (ROOT / "results" / "reports").glob("*.ipynb"):
-        nb = json.loads(source.read_text(encoding="utf-8"))
+    for source in (ROOT / "results" / "reports").glob("*.ipynb"): shutil.copy(source, place / "reports")
+    for report in (place / "reports").glob("*.ipynb"):
+        nb = json.loads(report.read_text(encoding="utf-8"))
         nb["cells"] = [c for c in nb["cells"] if not {"live", "injected-parameters"} & {*c["metadata"].get("tags", [])}]
         for cell in nb["cells"]:
             if cell["cell_type"] == "code": cell["source"] = FOLDED + "".join(cell["source"])
-        (place / "reports" / source.name).write_text(json.dumps(nb), encoding="utf-8")
+        report.write_text(json.dumps(nb), encoding="utf-8")
     keep_names(place)
     index = place / "index.ipynb"
     text = index.read_text(encoding="utf-8").replace("](../results)", "](reports/gallery.ipynb)").replace("](../results/", "](results/")
