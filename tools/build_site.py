@@ -92,9 +92,9 @@ def render(place: Path, how: str):
 
 
 def main(how=""):
-    if not how and not (how := "quarto" if shutil.which("quarto") else ""):
-        how = "smalldocs"
-        print("Quarto is not installed (https://quarto.org/docs/get-started); smalldocs builds a simpler site")
+    how = how or ("quarto" if shutil.which("quarto") else "smalldocs")
+    if how == "smalldocs":
+        print("Built by smalldocs; with Quarto (https://quarto.org/docs/get-started) on the PATH, Quarto builds it")
     place = gather()
     render(place, how)
     shutil.rmtree(ROOT / "_docs", ignore_errors=True)
