@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # the command line's options from the variables that were given
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --output-dir "$(OUTPUT)"
 
-.PHONY: help setup report gradcam infer view lab test test-slow test-notebooks test-clean constraints readme clean
+.PHONY: help setup report gradcam infer view lab docs test test-slow test-notebooks test-clean constraints readme clean
 
 help:
 	@echo "make report     every report and inference into $(OUTPUT)/ (DATA=folder CHECKPOINT=file for your own)"
@@ -19,6 +19,7 @@ help:
 	@echo "make infer      inference"
 	@echo "make view       the view in the browser"
 	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make docs       the documentation as a site into _docs/"
 	@echo "make test       all tests, small; make test-slow: full sizes"
 
 setup: $(READY)
@@ -44,6 +45,9 @@ view: setup
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir nbs
+
+docs: setup
+	$(BIN)/python tools/build_site.py
 
 # nbdev_export and nbdev_clean must find nothing to do
 test-clean: setup
