@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # the command line's options from the variables that were given
 OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --output-dir "$(OUTPUT)"
 
-.PHONY: help setup report gradcam infer view lab test test-slow test-notebooks test-clean constraints readme clean
+.PHONY: help setup report gradcam infer view lab docs test test-slow test-notebooks test-clean constraints readme clean
 
 help:
 	@echo "make report     every report and inference into $(OUTPUT)/ (DATA=folder CHECKPOINT=file for your own)"
@@ -19,6 +19,7 @@ help:
 	@echo "make infer      inference"
 	@echo "make view       the view in the browser"
 	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make docs       the documentation as a site into _docs/"
 	@echo "make test       all tests, small; make test-slow: full sizes"
 
 setup: $(READY)
@@ -45,15 +46,19 @@ view: setup
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir nbs
 
+docs: setup
+	$(BIN)/python tools/build_site.py
+
 # nbdev_export and nbdev_clean must find nothing to do
 test-clean: setup
 	$(BIN)/python tests/check_clean.py
 
+# processes of one thread each do not wait for one another
 test-notebooks: setup
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print
 
 test: test-clean test-notebooks
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: test-clean
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbdev_test --n_workers 2 --do_print --flags slow
@@ -70,4 +75,4 @@ clean:
 # nbs/index.ipynb is the source; pictures are named from the repository's root
 readme: setup
 	$(BIN)/jupyter nbconvert --to markdown --stdout --log-level WARN --TagRemovePreprocessor.enabled=True \
-		--TagRemovePreprocessor.remove_cell_tags hide nbs/index.ipynb | sed 's#(\.\./results#(results#g' > README.md
+		--TagRemovePreprocessor.remove_cell_tags hide nbs/index.ipynb | sed 's#(\.\./results#(results#g; s#(images/#(nbs/images/#g' > README.md

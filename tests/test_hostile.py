@@ -142,6 +142,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(original, tmp_path):
     ({"temperature": 0}, "temperature"), ({"temperature": float("nan")}, "temperature"), ({"temperature": "hot"}, "temperature"),
     ({"evidence_scale": [1, 2]}, "scale of evidence"), ({"evidence_scale": [1, 2, float("inf")]}, "scale of evidence"),
     ({"operating_points": {"d": {"threshold": 0.5}}}, "operating points"), ({"training": "long"}, "history"), ({"net": 1}, "does not know"),
+    ({"localization": {"relative": {"threshold": 2}}}, "localisation"), ({"localization": [0.4]}, "localisation"),
     ({"preprocessing": {"size": [10**6, 10**6]}}, "no sane size"), ({"preprocessing": {"size": [96]}}, "no sane size"),
     ({"preprocessing": {"std": [0, 0, 0]}}, "mean and standard deviation"), ({"preprocessing": {"fit": "squeeze"}}, "not known"),
     ({"preprocessing": {"contrast": "magic"}}, "without an xray_explain header"), ({"preprocessing": {"run": 1}}, "without an xray_explain header"),

@@ -82,11 +82,11 @@ def _of_kind(head, kind: str | None):
 
 
 def _batch(model, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    "The batch on the network's device and in its precision; ValueError for what is no normalised pictures"
+    "The batch on the network's device, in its precision and as it is fastest; ValueError for what is no normalised pictures"
     if x.ndim != 4: raise ValueError(f"explain takes a batch (B, 3, H, W), got the shape {tuple(x.shape)}")
     if not x.is_floating_point(): raise ValueError(f"explain takes normalised floats, got {x.dtype}; use the checkpoint's preprocessing")
     if x.numel(): _check_range(x, getattr(model, "preprocessing", None))
-    return x.to(next(net.parameters()))
+    return x.to(next(net.parameters())).contiguous(memory_format=torch.channels_last)
 
 
 def _check_range(x: torch.Tensor, way):  # `way`: a checkpoint's preprocessing, or None where the scale is not known

@@ -23,7 +23,7 @@ from torch import nn
 from . import __version__
 from .head import find_head
 from .novelty import Novelty
-from .output import atomic_path, six_digits
+from .output import atomic_path, fingerprint, six_digits
 from .pixels import printable
 from .preprocessing import Preprocessing
 
@@ -59,6 +59,14 @@ class Checkpoint:
                 "operating_points", "calibration", "localization")
         return six_digits({**{k: getattr(self, k) for k in kept}, "preprocessing": asdict(self.preprocessing),
                            "xray_explain": __version__})
+
+    @property
+    def fingerprint(self) -> str:
+        "SHA-256 of every weight and of the header: of the classifier, whatever its file is called"
+        tensors = dict(self.net.state_dict())
+        if self.novelty: tensors |= {f"novelty.{f}": getattr(self.novelty, f) for f in Novelty.fields}
+        parts = [p for name in sorted(tensors) for p in (name, tensors[name].detach().cpu().numpy())]
+        return fingerprint(json.dumps(self.header, sort_keys=True), *parts)
 
     @property
     def caveat(self) -> str:
@@ -169,7 +177,7 @@ def _read_pt(path: Path) -> tuple[dict, dict]:
 
 MODEL_ARGS = ("output_stride", "img_size", "drop_rate")  # timm's others can open files
 _KEYS = {"architecture", "class_names", "model_args", "temperature", "evidence_scale", "training", "operating_points",
-         "calibration", "preprocessing", "novelty"}
+         "calibration", "localization", "preprocessing", "novelty"}
 
 
 def _number(value, low=-math.inf, high=math.inf) -> bool:
@@ -205,6 +213,10 @@ def _bad_use(header: dict) -> str:
         return "its scale of evidence is not a number for each class"
     if not isinstance(points, dict) or not all(c in names and isinstance(p, dict) and _number(p.get("threshold"), 0, 1) for c, p in points.items()):
         return "its operating points do not belong to its classes"
+    if hot := header.get("localization"):
+        if not isinstance(hot, dict) or not all(isinstance(hot.get(k), dict) and _number(hot[k].get("threshold"), 0, top)
+                                                for k, top in (("relative", 1), ("local_logit", math.inf))):
+            return "its thresholds of localisation are no sane numbers"
     return "" if all(isinstance(header.get(k, {}), dict) for k in ("training", "calibration")) else "its history is none"
 
 

@@ -8,7 +8,7 @@ __all__ = ['TrainingError', 'preprocessing_of', 'load_canvases', 'augment', 'tra
 
 # %% ../nbs/07_train.ipynb #5985f517
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
