@@ -264,6 +264,7 @@ def test_own_files(screen, shared):
     real = sorted((shared / "radiographs" / "whole" / "images").iterdir())[1]
     screen.give("mine.jpg", real.read_bytes(), "mine.jpg · ")
     assert screen.find("[name=case_idx]").input_value() == "-1" and screen.text(".xe-measured") == ""
+    assert "Unlike the pictures" in screen.text(".xe-warning") and screen.text(".xe-verdict").endswith("not to be trusted")
     content = dicom(cv2.resize(make_phantom(60_000_002, "Malignant", 600).image, (1500, 2000)))
     assert len(content) > 2 * PIECE
     screen.give("phantom.dcm", content, "phantom.dcm · ")
