@@ -18,6 +18,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from hostile_corpus import Examination, Nasty, corpus  # noqa: E402
 
+from xray_explain.output import write_json  # noqa: E402
+
 SAID = ("right", "refused", "altered", "wrong", "crashed", "hung")
 
 
@@ -26,6 +28,7 @@ def arguments():
     parser.add_argument("--small", action="store_true", help="without the largest pictures")
     parser.add_argument("--fuzz", type=float, default=0, help="seconds of random changes (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the changes (default 0)")
+    parser.add_argument("--output", type=Path, help="JSON file for the table")
     return parser.parse_args()
 
 
@@ -55,12 +58,15 @@ def fuzzed(items, seconds, seed):
         yield Nasty("changed at random", item.name, changed(item.data, rng), damaged=True)
 
 
-def row(kind, outcomes):
-    "A line of the table"
-    counts = [sum(o.said == s for o in outcomes) for s in SAID]
-    most = lambda values: max((v for v in values if not math.isnan(v)), default=0)
-    seconds, memory = most(o.seconds for o in outcomes), most(o.mebibytes for o in outcomes)
-    print(f"| {kind} | {len(outcomes)} | {' | '.join(map(str, counts))} | {seconds:.2f} | {memory:.0f} |", flush=True)
+def row(kind, outcomes) -> dict:
+    "A line of the table, which is printed"
+    counts = {s: sum(o.said == s for o in outcomes) for s in SAID}
+    known = lambda of: [o for o in outcomes if not math.isnan(getattr(o, of))]
+    slowest, largest = (max(known(of), key=lambda o: getattr(o, of), default=None) for of in ("seconds", "mebibytes"))
+    seconds, memory = slowest.seconds if slowest else 0, largest.mebibytes if largest else 0
+    print(f"| {kind} | {len(outcomes)} | {' | '.join(map(str, counts.values()))} | {seconds:.2f} | {memory:.0f} |", flush=True)
+    return {"inputs": kind, "number": len(outcomes), **counts, "most_seconds": seconds, "slowest": slowest and slowest.item.name,
+            "most_mebibytes": memory, "largest": largest and largest.item.name}
 
 
 def main():
@@ -70,14 +76,15 @@ def main():
     print(f"| inputs | number | {' | '.join(SAID)} | most seconds | most MiB |\n|---|---:{'|---:' * len(SAID)}|---:|---:|")
     with Examination() as examine:
         every = [examine(item) for item in items]
-        for kind in dict.fromkeys(o.item.kind for o in every): row(kind, [o for o in every if o.item.kind == kind])
-        row("**all**", every)
+        rows = [row(kind, [o for o in every if o.item.kind == kind]) for kind in dict.fromkeys(o.item.kind for o in every)]
+        rows.append(row("all", every))
         if args.fuzz:
             small = [i for i in items if len(i.data) < 200_000]
             found = [examine(item) for item in fuzzed(small, args.fuzz, args.seed)]
-            row(f"changed at random, {args.fuzz:g} s", found)
+            rows.append(row(f"changed at random, {args.fuzz:g} s", found))
             every += found
         print(f"\nprocesses that died: {examine.deaths}")
+        if args.output: write_json(args.output, {"rows": rows, "processes_that_died": examine.deaths})
     for o in every:
         if o.said in ("wrong", "crashed", "hung") or "report this" in o.told: print(f"{o.item.kind}, {o.item.name}: {o.said} {o.told}")
 
