@@ -1,6 +1,6 @@
 """Does anything grow? Pictures through one process, again and again: memory, open files, threads, hooks, children.
 
-    python benchmarks/soak.py --images 10000
+    python benchmarks/soak.py --images 10000 --output benchmarks/figures/soak.json
 """
 import argparse
 import gc
@@ -15,7 +15,7 @@ import torch
 from xray_explain.cam import generate_gradcam
 from xray_explain.infer import infer_image
 from xray_explain.model import Checkpoint, Preprocessing, build_net, load_checkpoint
-from xray_explain.output import write_png
+from xray_explain.output import write_json, write_png
 
 
 def arguments():
@@ -23,6 +23,7 @@ def arguments():
     parser.add_argument("--images", type=int, default=10_000, help="calls for one picture (default 10000)")
     parser.add_argument("--side", type=int, default=300, help="pixels of a side (default 300)")
     parser.add_argument("--demo", action="store_true", help="with the demo's network instead of a small one")
+    parser.add_argument("--output", metavar="FILE", help="write both states as JSON")
     return parser.parse_args()
 
 
@@ -71,6 +72,7 @@ def main():
     first, last = soak(checkpoint, args.images, args.side, tell)
     print(f"| {args.images} pictures | early | at the end |\n|---|---:|---:|")
     for what in first: print(f"| {what} | {first[what]:.6g} | {last[what]:.6g} |")
+    if args.output: write_json(args.output, {"images": args.images, "side": args.side, "early": first, "late": last})
 
 
 if __name__ == "__main__": main()

@@ -17,7 +17,8 @@ from .look import LOOK, Look, Maps, exact_maps, other_maps
 from .model import Checkpoint, CheckpointError, load_checkpoint
 from .output import write_bytes
 from .panel import draw_panes, evidence_at, panel_png
-from .radiograph import Radiograph, RadiographError, read_radiograph
+from .radiograph import Radiograph, RadiographError
+from .readers import read_radiograph_safely
 from .reading import agreement, numbers_json, shown_words, snippet
 from .worklist import check_size_of, worklist
 
@@ -95,7 +96,7 @@ class Session(_Guarded):
     def _look_at(self, source, name):
         path = isinstance(source, (str, Path))
         if path: check_size_of(source)
-        film = source if isinstance(source, Radiograph) else read_radiograph(source, name)
+        film = source if isinstance(source, Radiograph) else read_radiograph_safely(source, name)
         self.case_idx = -1
         self._place(film, None, "", str(source) if path else film.name)
 

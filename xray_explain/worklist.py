@@ -14,7 +14,8 @@ import numpy as np
 from .annotation import read_annotation
 from .archive import TABLES, data_folder
 from .dataset import BTXRD_CLASSES, read_cases
-from .radiograph import Radiograph, RadiographError, find_radiographs, plain_name, read_radiograph
+from .radiograph import Radiograph, RadiographError, find_radiographs, plain_name
+from .readers import read_radiograph_safely
 from .study import DEMO_SEED
 
 # %% ../nbs/15_3_worklist.ipynb #42f5faff
@@ -45,6 +46,7 @@ class Arrival:
 
     def __post_init__(self):
         self.name = plain_name(self.name)
+        if type(self.size) is not int or self.size < 0: raise RadiographError(f"{self.name}: it has no size; choose it again")
         _refuse_large(self.name, self.size)
 
     @property
@@ -70,7 +72,7 @@ class Entry:
     def read(self) -> tuple[Radiograph, np.ndarray | None]:  # (H, W) uint8 0/1 of the outlined lesion, or None
         "Picture and outline; raises RadiographError or AnnotationError"
         if self.seed is not None: return self._phantom()
-        film = read_radiograph(check_size_of(self.path))
+        film = read_radiograph_safely(check_size_of(self.path))
         mask = read_annotation(self.annotation).mask(film.shape) if self.annotation else None
         return film, mask if mask is not None and mask.any() else None
 
