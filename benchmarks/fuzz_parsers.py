@@ -1,26 +1,22 @@
-"""Inputs guided by coverage for the parsers of outlines and of bitmap headers; needs `pip install atheris` (Linux).
+"""Inputs guided by coverage for the parsers of outlines, of tables and of bitmap headers; needs `pip install atheris` (Linux).
 
-    python benchmarks/fuzz_parsers.py annotation -max_total_time=60
-    python benchmarks/fuzz_parsers.py radiograph -max_total_time=60 -rss_limit_mb=2000
-    python benchmarks/fuzz_parsers.py --output fuzz.json -max_total_time=60    # both in turn, and the figures
+    python benchmarks/fuzz_parsers.py --seconds 120 --output benchmarks/figures/fuzz.json   # each of them
+    python benchmarks/fuzz_parsers.py annotation -max_total_time=60                         # one, with libFuzzer's options
 
-Options after the parser's name are libFuzzer's. It ends with a traceback at the first input that gives neither a result
-nor the one clear line.
+It says how many inputs were tried, how much of the code they reached, and the traceback of the first input that gives
+neither a result nor the one clear line.
 """
+import argparse
 import json
 import re
 import subprocess
 import sys
-
-import atheris
-
-with atheris.instrument_imports(include=["xray_explain", "PIL", "pydicom"]):
-    from xray_explain.annotation import AnnotationError, _parse
-    from xray_explain.radiograph import RadiographError, read_radiograph
-
+import tempfile
+from pathlib import Path
 
 KEYS = ["shapes", "label", "points", "shape_type", "imagePath", "imageHeight", "imageWidth", "version", "other"]
 WORDS = ["polygon", "rectangle", "circle", "line", "", "../../x", "\ud800", "\x1b[31m", None, True, 10**400, -1, 20, float("nan"), 1e308]
+CELLS = ["", "a.png", "b", "0", "1", "Benign", "nan", "=1+1", '"', "\n", "../a.png", "\ufeff", "image_id", "label", "tumor", "benign", "malignant", "split", "group"]
 
 
 def made(bits, depth: int = 0):
@@ -39,43 +35,83 @@ def shape(bits) -> dict:
     return {"label": made(bits), "points": points if bits.ConsumeBool() else made(bits), "shape_type": bits.PickValueInList(WORDS[:5])}
 
 
-def annotation(data: bytes):
+def annotation(bits):
     "A file of nearly the right form"
-    bits = atheris.FuzzedDataProvider(data)
+    from xray_explain.annotation import AnnotationError, _parse
     content = {"shapes": [shape(bits) for _ in range(bits.ConsumeIntInRange(0, 4))], "imagePath": made(bits)}
     content |= {k: bits.ConsumeIntInRange(-1, 150) for k in ("imageHeight", "imageWidth") if bits.ConsumeBool()}
     if bits.ConsumeBool(): content |= {bits.PickValueInList(KEYS): made(bits)}
-    try: found = _parse(json.dumps(content))
+    text = json.dumps(content) if bits.ConsumeBool() else bits.ConsumeUnicode(500)
+    try: found = _parse(text)
     except AnnotationError as e: assert "\n" not in str(e)
     else: assert found.image_name.isprintable() and found.shape is None or found.mask((16, 16)).shape == (16, 16)
 
 
-def radiograph(data: bytes):
+def table(bits, folder=Path(tempfile.mkdtemp()) / "set"):
+    "A table of nearly the right form, or any bytes, beside two pictures"
+    from xray_explain.dataset import DatasetError, read_cases
+    for name in ("a.png", "b.png") if not folder.is_dir() else ():
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / "images" / name).touch()
+    rows = [[bits.PickValueInList(CELLS) for _ in range(bits.ConsumeIntInRange(0, 6))] for _ in range(bits.ConsumeIntInRange(0, 6))]
+    if bits.ConsumeBool(): rows.insert(0, ["image_id", "label"] if bits.ConsumeBool() else ["image_id", "tumor", "benign", "malignant", "split"])
+    text = "\n".join(bits.PickValueInList([",", ";", "\t"]).join(row) for row in rows)
+    data = text.encode(bits.PickValueInList(["utf-8", "utf-16", "utf-8-sig"])) if bits.ConsumeBool() else text.encode() + bits.ConsumeBytes(300)
+    (folder / "dataset.csv").write_bytes(data)
+    try: assert len(read_cases(folder)) > 0
+    except DatasetError as e: assert "\n" not in str(e) and str(folder.parent) not in str(e) and len(str(e)) < 1000
+
+
+def radiograph(bits):
     "Any bytes; the first says whether they are taken for DICOM"
-    try: found = read_radiograph(bytes(128) + b"DICM" + data[1:] if data[:1] == b"D" else data)
+    from xray_explain.radiograph import RadiographError, read_radiograph
+    start = bytes(128) + b"DICM" if bits.ConsumeBool() else b""
+    try: found = read_radiograph(start + bits.ConsumeBytes(bits.remaining_bytes()))
     except RadiographError as e: assert "\n" not in str(e) and len(str(e)) < 250
     else: assert 0 <= found.pixels.min() <= found.pixels.max() <= 1
 
 
-def figures(options) -> list[dict]:
-    "Both parsers in turn: runs, seconds, and what ended them before their time"
-    found = []
-    for name in ("annotation", "radiograph"):
-        done = subprocess.run([sys.executable, __file__, name, *options], stderr=subprocess.PIPE, text=True, errors="replace")
-        counted = re.search(r"Done (\d+) runs in (\d+) second", done.stderr)
-        if done.returncode or not counted: print(done.stderr[-2000:], file=sys.stderr)
-        runs, seconds = map(int, counted.groups()) if counted else (None, None)
-        found.append({"parser": name, "seconds": seconds, "runs": runs, "findings": int(done.returncode != 0 or not counted)})
-        print(found[-1], flush=True)
-    return found
+PARSERS = {"annotation": annotation, "table": table, "radiograph": radiograph}
+
+
+def fuzz(name: str, options: list[str]):
+    "Try inputs in this process until libFuzzer ends it"
+    import atheris
+    with atheris.instrument_imports(include=["xray_explain", "PIL", "pydicom"]):
+        import xray_explain.annotation
+        import xray_explain.dataset
+        import xray_explain.dicom  # noqa: F401
+    atheris.Setup([sys.argv[0], *options], lambda data: PARSERS[name](atheris.FuzzedDataProvider(data)))
+    atheris.Fuzz()
+
+
+def outcome(name: str, seconds: int) -> dict:
+    "What came of so many seconds of a parser"
+    with tempfile.TemporaryDirectory() as folder:  # for the input that is a finding
+        done = subprocess.run([sys.executable, str(Path(__file__).resolve()), name, f"-max_total_time={seconds}", "-print_final_stats=1",
+                               "-timeout=20", "-rss_limit_mb=3000"], capture_output=True, text=True, errors="replace", cwd=folder)
+    number = lambda pattern: int((re.findall(pattern, done.stderr) or ["0"])[-1])
+    if done.returncode: print(done.stdout[-3000:], done.stderr[-3000:], sep="\n", file=sys.stderr)
+    return {"parser": name, "seconds": seconds, "inputs": number(r"number_of_executed_units:\s*(\d+)"), "edges_reached": number(r"cov: (\d+)"),
+            "findings": int(done.returncode != 0)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=60, help="for each parser (default 60)")
+    parser.add_argument("--output", metavar="FILE", help="write the table as JSON")
+    args = parser.parse_args()
+    rows = []
+    print("| parser | seconds | inputs | edges reached | findings |\n|---|---:|---:|---:|---:|")
+    for name in PARSERS:
+        rows.append(outcome(name, args.seconds))
+        print(f"| {' | '.join(map(str, rows[-1].values()))} |", flush=True)
+    if args.output:
+        from xray_explain.output import write_json
+        write_json(args.output, rows)
+    return any(row["findings"] for row in rows)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--output"] and len(sys.argv) > 2:
-        from xray_explain.output import write_json
-        rows = figures(sys.argv[3:])
-        sys.exit(write_json(sys.argv[2], rows) or int(any(r["findings"] for r in rows)))
-    parser = {"annotation": annotation, "radiograph": radiograph}.get(sys.argv[1] if len(sys.argv) > 1 else "")
-    if parser is None: sys.exit(__doc__)
-    atheris.Setup([sys.argv[0], *sys.argv[2:]], parser)
-    atheris.Fuzz()
+    if len(sys.argv) > 1 and sys.argv[1] in PARSERS: fuzz(sys.argv[1], sys.argv[2:])
+    else: sys.exit(main())

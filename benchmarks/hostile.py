@@ -2,6 +2,7 @@
 
     python benchmarks/hostile.py                 # the corpus of the tests
     python benchmarks/hostile.py --fuzz 300      # and 300 seconds of inputs changed at random
+    python benchmarks/hostile.py --output benchmarks/figures/hostile.json   # the figures of the docs
 
 Right: the picture as it was. Refused: one line that says why. Altered: the file was damaged, has no checksum, and what
 its pixels say now is read. Seconds are those of a processor, MiB what is added to the process that reads.
@@ -28,7 +29,7 @@ def arguments():
     parser.add_argument("--small", action="store_true", help="without the largest pictures")
     parser.add_argument("--fuzz", type=float, default=0, help="seconds of random changes (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the changes (default 0)")
-    parser.add_argument("--output", type=Path, help="JSON file for the table")
+    parser.add_argument("--output", metavar="FILE", help="write the table as JSON")
     return parser.parse_args()
 
 
@@ -59,14 +60,12 @@ def fuzzed(items, seconds, seed):
 
 
 def row(kind, outcomes) -> dict:
-    "A line of the table, which is printed"
-    counts = {s: sum(o.said == s for o in outcomes) for s in SAID}
-    known = lambda of: [o for o in outcomes if not math.isnan(getattr(o, of))]
-    slowest, largest = (max(known(of), key=lambda o: getattr(o, of), default=None) for of in ("seconds", "mebibytes"))
-    seconds, memory = slowest.seconds if slowest else 0, largest.mebibytes if largest else 0
-    print(f"| {kind} | {len(outcomes)} | {' | '.join(map(str, counts.values()))} | {seconds:.2f} | {memory:.0f} |", flush=True)
-    return {"inputs": kind, "number": len(outcomes), **counts, "most_seconds": seconds, "slowest": slowest and slowest.item.name,
-            "most_mebibytes": memory, "largest": largest and largest.item.name}
+    "A line of the table, printed"
+    counts = [sum(o.said == s for o in outcomes) for s in SAID]
+    most = lambda values: max((v for v in values if not math.isnan(v)), default=0)
+    seconds, memory = most(o.seconds for o in outcomes), most(o.mebibytes for o in outcomes)
+    print(f"| {kind} | {len(outcomes)} | {' | '.join(map(str, counts))} | {seconds:.2f} | {memory:.0f} |", flush=True)
+    return {"inputs": kind, "number": len(outcomes), **dict(zip(SAID, counts)), "most_seconds": round(seconds, 2), "most_mebibytes": round(memory)}
 
 
 def main():
@@ -76,15 +75,15 @@ def main():
     print(f"| inputs | number | {' | '.join(SAID)} | most seconds | most MiB |\n|---|---:{'|---:' * len(SAID)}|---:|---:|")
     with Examination() as examine:
         every = [examine(item) for item in items]
-        rows = [row(kind, [o for o in every if o.item.kind == kind]) for kind in dict.fromkeys(o.item.kind for o in every)]
-        rows.append(row("all", every))
+        table = [row(kind, [o for o in every if o.item.kind == kind]) for kind in dict.fromkeys(o.item.kind for o in every)]
+        table.append(row("all", every))
         if args.fuzz:
             small = [i for i in items if len(i.data) < 200_000]
             found = [examine(item) for item in fuzzed(small, args.fuzz, args.seed)]
-            rows.append(row(f"changed at random, {args.fuzz:g} s", found))
+            table.append(row(f"changed at random, {args.fuzz:g} s", found))
             every += found
         print(f"\nprocesses that died: {examine.deaths}")
-        if args.output: write_json(args.output, {"rows": rows, "processes_that_died": examine.deaths})
+    if args.output: write_json(args.output, {"table": table, "processes_that_died": examine.deaths})
     for o in every:
         if o.said in ("wrong", "crashed", "hung") or "report this" in o.told: print(f"{o.item.kind}, {o.item.name}: {o.said} {o.told}")
 

@@ -2,6 +2,7 @@
 
     python benchmarks/licences.py            # what users install
     python benchmarks/licences.py --all      # and what developers install
+    python benchmarks/licences.py --output benchmarks/figures/licences.json
 """
 import argparse
 import re
@@ -10,9 +11,15 @@ from importlib.metadata import PackageNotFoundError, distribution
 from packaging.requirements import Requirement
 
 
+from xray_explain.output import write_json
+
+EXTRAS = ("ray", "view")  # what users may ask for
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--all", action="store_true", help="also the extras dev, ray and benchmarks")
+    parser.add_argument("--all", action="store_true", help="also the extras dev and benchmarks")
+    parser.add_argument("--output", metavar="FILE", help="write the table as JSON")
     return parser.parse_args()
 
 
@@ -42,10 +49,11 @@ def licence(name: str) -> tuple[str, str]:
 
 def main():
     args = arguments()
-    names = needed(("dev", "ray", "benchmarks") if args.all else ())
+    rows = [dict(zip(("package", "version", "licence"), (name, *licence(name)))) for name in needed(EXTRAS + ("dev", "benchmarks") * args.all)]
     print("| package | version | licence |\n|---|---|---|")
-    for name in names: print(f"| {name} | {' | '.join(licence(name))} |")
-    print(f"\n{len(names)} packages")
+    for row in rows: print(f"| {' | '.join(row.values())} |")
+    print(f"\n{len(rows)} packages")
+    if args.output: write_json(args.output, rows)
 
 
 if __name__ == "__main__": main()

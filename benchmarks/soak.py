@@ -1,6 +1,6 @@
 """Does anything grow? Pictures through one process, again and again: memory, open files, threads, hooks, children.
 
-    python benchmarks/soak.py --images 10000
+    python benchmarks/soak.py --images 10000 --output benchmarks/figures/soak.json
 """
 import argparse
 import gc
@@ -26,6 +26,7 @@ def arguments():
     parser.add_argument("--side", type=int, default=300, help="pixels of a side (default 300)")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--demo", action="store_true", help="with the demo's network instead of a small one")
+    parser.add_argument("--output", metavar="FILE", help="write both states as JSON")
     return parser.parse_args()
 
 
@@ -73,6 +74,7 @@ def main():
     print(f"| {args.images} pictures | early | at the end |\n|---|---:|---:|")
     if args.output: write_json(args.output, {"images": args.images, "side": args.side, "early": first, "end": last})
     for what in first: print(f"| {what} | {first[what]:.6g} | {last[what]:.6g} |")
+    if args.output: write_json(args.output, {"images": args.images, "side": args.side, "early": first, "late": last})
 
 
 if __name__ == "__main__": main()

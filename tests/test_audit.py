@@ -39,7 +39,7 @@ def test_a_download_is_read_as_it_is(download):
     before = sorted(p.name for p in archive.parent.iterdir())
     cases = read_cases(archive)
     assert (cases.name, cases.kind, len(cases)) == ("BTXRD", "btxrd", 36 + 3 + 1)  # the unreadable one shows only when opened
-    assert cases.lesion_classes == ("Benign", "Malignant") and cases.table.annotation.notna().sum() == 24
+    assert dict(cases.table[cases.table.annotation.notna()].label.value_counts()) == {"Benign": 12, "Malignant": 12}
     assert {i for i in cases.table.image.map(lambda p: p.rpartition(".")[2])} == {"jpeg", "jpg"}
     assert "patients cannot be separated" in cases.caveat
     assert sorted(p.name for p in archive.parent.iterdir()) == before

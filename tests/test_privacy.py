@@ -1,5 +1,6 @@
 """Marked values in every standard text tag of a DICOM file, in EXIF and in names of files; then every byte that is written is searched."""
 import json
+import os
 import re
 import traceback
 import zipfile
@@ -16,6 +17,8 @@ from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from test_engine import model, picture  # noqa: F401, fixtures
+
+from xray_explain.output import write_json
 
 MARK = re.compile(rb"QZ[0-9]{5}|qz[0-9]{5}|18990131|235958\.9|117Y|Q.{0,3}Z.{0,3}9.{0,3}9.{0,3}9.{0,3}9.{0,3}9")  # the last: spaced out or in UTF-16
 LONG = {"PN": "QZ{:05}^Jane", "LO": "QZ{:05} text", "SH": "QZ{:05}", "ST": "QZ{:05} text", "LT": "QZ{:05} text", "UT": "QZ{:05} text",
@@ -83,11 +86,16 @@ def every_text(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def search(texts: dict[str, bytes], mark=MARK) -> int:
-    "How many bytes were searched; fails where a mark is in them"
-    for name, data in texts.items():
-        assert not (hit := mark.search(data)), f"{name}: {data[max(0, hit.start() - 60):hit.end() + 30]}"
-    return sum(map(len, texts.values()))
+def search(texts: dict[str, bytes], where: str = "", mark=MARK) -> int:
+    "How many bytes were searched; fails where a mark is in them. `where` is what the docs call it, in XRAY_EXPLAIN_FIGURES"
+    found = {name: hit for name, data in texts.items() if (hit := mark.search(data))}
+    searched, folder = sum(map(len, texts.values())), os.environ.get("XRAY_EXPLAIN_FIGURES")
+    if where and folder:
+        path = Path(folder) / "privacy.json"
+        kept = json.loads(path.read_text()) if path.is_file() else {}
+        write_json(path, dict(sorted({**kept, where: {"things": len(texts), "bytes": searched, "marks": len(found)}}.items())))
+    assert not found, [f"{name}: {texts[name][max(0, hit.start() - 60):hit.end() + 30]}" for name, hit in found.items()]
+    return searched
 
 
 @pytest.fixture
@@ -116,9 +124,30 @@ def test_no_mark_gets_out_of_infer(model, cli, tmp_path):
     assert b"Text is part of the picture" in told["said of good.dcm"] and b"text is part of the picture" in told["said of png"]
     record = json.loads((tmp_path / "out" / "one" / "good.json").read_text())
     assert record["burned_in_annotation"] is True
-    searched = search(every_text(tmp_path / "out") | told)
+    searched = search(every_text(tmp_path / "out") | told, "inference: results, overlays, what is said, tracebacks")
     print(f"{count} tags planted, {searched:,} bytes searched")
     assert searched > 50_000 and len(list((tmp_path / "out").rglob("*_gradcam.*"))) >= 9
+
+
+def test_no_mark_gets_out_of_the_view(model, capfd, recwarn, tmp_path):
+    from xray_explain.widget import InferenceView
+    fill(tmp_path / "in")
+    view, sent, told = InferenceView(model[0], tmp_path / "in"), [], {}
+    view.send = lambda what, buffers=(): sent.append(json.dumps(what).encode() + b"".join(map(bytes, buffers)))
+    for i, entry in enumerate(view.entries):
+        # from the folder, and as the page sends it
+        for act in (lambda: view.turn(case_idx=i), lambda: view.look_at(entry.path.read_bytes(), entry.name)):
+            act()
+            for kind in ("png", "json") if view.inference else ():
+                view.save(tmp_path / "out" / f"{i}.{kind}")
+                view.hear({"kind": kind}, [])
+        told[f"state {i}"] = repr((view, view.get_state(), view.error, view.film)).encode()
+    assert any(b"Text is part of the picture" in what and b'"warnings": 1' in what for what in sent)
+    said = "".join(capfd.readouterr()) + "".join(str(w.message) for w in recwarn)
+    searched = search(every_text(tmp_path / "out") | told | {"sent": b"".join(sent), "said": said.encode()},
+                      "the view: its messages, its state, what it saves, what is said")
+    print(f"{len(sent)} messages, {searched:,} bytes searched")
+    assert searched > 50_000 and len(list((tmp_path / "out").iterdir())) >= 10
 
 
 @pytest.mark.slow
@@ -128,7 +157,7 @@ def test_no_mark_gets_into_notebooks_and_pages(tmp_path):
     run_report("inference", tmp_path / "out", data=str(tmp_path / "in"))
     texts = every_text(tmp_path / "out")
     assert {"reports/inference.html", "reports/inference.ipynb"} <= texts.keys()
-    print(f"{search(texts):,} bytes searched")
+    print(f"{search(texts, 'the inference report: notebook, page, results'):,} bytes searched")
 
 
 def test_pseudonyms_leave_no_name(model, picture, cli, tmp_path):
@@ -146,7 +175,7 @@ def test_pseudonyms_leave_no_name(model, picture, cli, tmp_path):
         status, said = cli("infer", *what, *common, "--output-dir", tmp_path / "out" / name, "--workers", 1)
         assert status == (0 if name == "one" else 1), said
         told[name] = said.encode()
-    search(every_text(tmp_path / "out") | told)
+    search(every_text(tmp_path / "out") | told, "pseudonyms: results and what is said, names of files")
     keys = lambda name: [r["image_name"] for r in json.loads((tmp_path / "out" / name / "batch_results.json").read_text())]
     assert sorted(keys("folder")) == sorted(keys("manifest")) and all(re.fullmatch("[0-9a-f]{32}", k) for k in keys("folder"))
     assert (tmp_path / "out" / "one").joinpath(f"{keys('manifest')[0]}.json").is_file()

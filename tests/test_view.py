@@ -18,6 +18,7 @@ import nbformat
 import numpy as np
 import pydicom
 import pytest
+from hostile_corpus import bombs
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 import xray_explain
@@ -49,6 +50,9 @@ def dicom(pixels):
     file = BytesIO()
     ds.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def bomb(name): return next(item.data for item in bombs() if item.name == name)
 
 
 def absent(what):
@@ -85,10 +89,10 @@ def running(command, **kwargs):
 
 
 @contextmanager
-def voila():
-    "The address of the page that `xray-explain view` serves"
+def voila(folder):
+    "The address of the page that `xray-explain view` serves, with its own files in a folder"
     command = [BIN / "xray-explain", "view", "--no-browser", "--port", str(free_port())]
-    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(folder)}) as server:
         lines = iter(server.stdout.readline, "")
         yield next(found[0] for line in lines if (found := re.search(r"http://127\S+", line)))
 
@@ -172,7 +176,8 @@ class Screen:
 @pytest.fixture(scope="module")
 def servers(browser, tmp_path_factory):
     "Both servers, started together, because starting takes longest"
-    with lab(tmp_path_factory.mktemp("lab")) as laboratory, voila() as page: yield {"voila": page, "lab": laboratory}
+    served = tmp_path_factory.mktemp("served")
+    with lab(tmp_path_factory.mktemp("lab")) as laboratory, voila(served) as page: yield {"voila": page, "lab": laboratory, "served": served}
 
 
 @pytest.fixture(scope="module", params=["voila", "lab"])
@@ -276,6 +281,7 @@ def test_errors_are_a_line_and_the_view_lives_on(screen, tmp_path):
     screen.give("letter.txt", b"dear colleague", "letter.txt: not a picture that can be read")
     assert screen.text(".xe-verdict") == "" and screen.text(".xe-use") == RESEARCH_USE
     screen.give("broken.dcm", dicom(np.zeros((64, 64)))[:900], "broken.dcm: ")
+    screen.give("bomb.png", bomb("png of 30000 x 30000"), "bomb.png: more than 60 million pixels")
     large = tmp_path / "large.dcm"
     with open(large, "wb") as f: f.truncate(200_000_000)
     screen.find("input[type=file]").set_input_files(large)
@@ -331,6 +337,64 @@ def test_the_page_is_closed_without_its_token(browser, servers):
     page.close()
 
 
+@pytest.mark.parametrize("screen", ["voila"], indirect=True)
+def test_several_files_at_once_are_refused(screen):
+    dropped = """names => { const data = new DataTransfer();
+        for (const name of names) data.items.add(new File(["x"], name));
+        document.querySelector('.xe').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); }"""
+    screen.page.evaluate(dropped, ["a.png", "b.png"])
+    screen.until("root.textContent.includes('a.png and others: one file at a time')")
+    screen.find("[name=case_idx]").select_option("0")
+    screen.until("root.querySelector('.xe-verdict b') && !root.querySelector('.xe-error').textContent")
+
+
+PLACES = ["view.ipynb", "secret.png", "voila/files/view.ipynb", "voila/files/secret.png", "voila/files/", "voila/files/..%2f..%2f..%2fetc/passwd", "files/secret.png",
+          "api/contents", "api/contents/view.ipynb", "voila/api/contents/view.ipynb", "voila/tree", "voila/render/view.ipynb", "edit/view.ipynb", "notebooks/view.ipynb",
+          "api/terminals", "api/sessions", "api/config/notebook", "voila/static/..%2f..%2f..%2f..%2fetc/passwd", "voila/templates/..%2f..%2f..%2fetc/passwd",
+          "voila/templates/xray_explain/static/..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc/passwd", "voila/labextensions/..%2f..%2f..%2f..%2f..%2fetc/passwd",
+          "voila/api/themes/..%2f..%2f..%2f..%2fetc/passwd"]
+
+
+@pytest.mark.parametrize("screen", ["voila"], indirect=True)
+def test_no_file_is_read_or_changed_through_the_page(screen, servers):
+    folder = next(servers["served"].glob("xray_explain_*"))
+    assert folder.stat().st_mode & 0o077 == 0
+    (folder / "secret.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes())
+    notebook, home, ask = (folder / "view.ipynb").read_bytes(), servers["voila"].split("?")[0], screen.page.request
+    assert ask.get(f"{home}voila/static/favicon.ico").status < 500  # it answers
+    for place in PLACES:
+        answers = [ask.get(home + place), ask.put(home + place, data="{}"), ask.delete(home + place), ask.post(home + place, data="{}")]
+        assert all(400 <= a.status < 500 for a in answers), (place, [a.status for a in answers])
+    assert (folder / "view.ipynb").read_bytes() == notebook
+
+
+TALK = """async ([address, code, files]) => {
+    const socket = new WebSocket(address), heard = [];
+    const message = (kind, content) => JSON.stringify({ channel: 'shell', parent_header: {}, metadata: {}, buffers: [], content,
+        header: { msg_id: kind, msg_type: kind, session: 'test', username: '', version: '5.3', date: new Date().toISOString() } });
+    await new Promise((open) => { socket.onopen = open; });
+    const answered = new Promise((done) => { socket.onmessage = ({ data }) => {
+        const { msg_type, parent_header } = JSON.parse(data);
+        if (parent_header.session === 'test') heard.push(msg_type);
+        if (msg_type === 'kernel_info_reply') done(); }; });
+    for (const kind of ['execute_request', 'inspect_request', 'complete_request'])
+        socket.send(message(kind, { code, silent: false, cursor_pos: 3, detail_level: 1, user_expressions: { x: code } }));
+    socket.send(message('kernel_info_request', {}));
+    await answered;
+    socket.close();
+    return heard; }"""
+
+
+@pytest.mark.parametrize("screen", ["voila"], indirect=True)
+def test_the_page_runs_no_code_that_is_sent(screen, servers):
+    mark = servers["served"] / "it_ran"
+    kernel = json.loads(screen.page.locator("#jupyter-config-data").text_content())["kernelId"]
+    address = f"{servers['voila'].split('?')[0].replace('http', 'ws')}api/kernels/{kernel}/channels"
+    heard = screen.page.evaluate(TALK, [address, f"open({str(mark)!r}, 'w').close()", []])
+    assert "kernel_info_reply" in heard  # the way is open, and only this goes through
+    assert not {"execute_reply", "inspect_reply", "complete_reply", "execute_input"} & set(heard) and not mark.exists()
+
+
 @pytest.mark.slow
 def test_forty_megabytes(screen):
     content = dicom(cv2.resize(make_phantom(60_000_001, "Benign", 600).image, (4000, 5100)))
@@ -347,3 +411,20 @@ def test_python_repeats_what_is_on_screen():
     again = scope["view"]
     assert again.turned == session.turned and again.export("json") == session.export("json")
     assert again.export("png") == session.export("png")
+
+
+def test_what_takes_too_much_is_one_line_and_the_view_lives_on():
+    from xray_explain.widget import InferenceView
+    view = InferenceView()
+    view.send, good = lambda *_: None, cv2.imencode(".png", np.full((64, 64), 99, np.uint8))[1].tobytes()
+    def give(data, name):
+        view.safely(view.hear, {"kind": "begin", "name": name, "size": len(data)}, [])
+        if view.coming: view.safely(view.hear, {"kind": "piece", "offset": 0}, [memoryview(data)])
+    told = []
+    for item in bombs():
+        give(item.data, "bomb")
+        assert view.inference or view.error.startswith("bomb: ") and "\n" not in view.error, item.name
+        told += [view.error] * bool(view.error)
+    assert len(told) > 20 and view.coming is None
+    give(good, "good.png")
+    assert view.error == "" and view.film.name == "good.png"

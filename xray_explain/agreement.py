@@ -20,7 +20,7 @@ from .causal import KINDS, causal_figures
 from .dataset import NORMAL
 from .figures import save_figure
 from .localization import MEASURED, alarm_figures, localization_figures
-from .localize import MEASURES, summarize
+from .localize import summarize
 from .output import RESEARCH_USE, write_json
 from .report_schema import annotation_schema
 from .statements import plain_sentences, with_interval

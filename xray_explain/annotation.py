@@ -163,7 +163,7 @@ def _size(
     data: dict,  # a LabelMe file
 ) -> tuple[int, int] | None:
     "Rows and columns of the annotated picture"
-    shape = data.get("imageHeight"), data.get("imageWidth")
+    shape: tuple = (data.get("imageHeight"), data.get("imageWidth"))
     if shape == (None, None): return None
     if all(type(side) is int and side > 0 for side in shape):
         if shape[0] * shape[1] <= MAX_PIXELS: return shape

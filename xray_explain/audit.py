@@ -15,7 +15,7 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from .annotation import AnnotationError, read_annotation
-from .dataset import FLAGS, NORMAL, Cases, Listing, list_rows
+from .dataset import FLAGS, NORMAL, Listing, list_rows
 from .duplicates import fingerprints, linked, near_pairs
 
 # %% ../nbs/04_1_audit.ipynb #76ef0a5b

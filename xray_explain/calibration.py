@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import log_loss, roc_curve
+from sklearn.metrics import roc_curve
 
 from .dataset import NORMAL
 from .head import as_logits

@@ -74,7 +74,7 @@ def _median(values, weights):
     return float(np.median(values)), np.where(total[:, -1] > 0, values[order][middle], np.nan)
 
 
-def _drop(values, weights) -> dict:
+def _drop(values, weights) -> dict | None:
     "Median drop and share of positive ones, of the cases where it is known"
     known = ~np.isnan(values)
     values, weights = values[known], weights[:, known]

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -175,11 +176,15 @@ def infer(args) -> int:
     "Explain one picture, a folder, or the pictures of a manifest"
     if not args.image: return _infer_many(args)
     from xray_explain.finding import encoded, overlay_suffix
-    from xray_explain.infer import infer_image
     from xray_explain.output import write_bytes, write_json
+    from xray_explain.readers import read_radiograph_safely
     from xray_explain.sources import overlay_stem
-    checkpoint, out = _load(args.checkpoint), Path(args.output_dir)
-    one = infer_image(checkpoint, args.image, _pseudonym(args))
+    out = Path(args.output_dir)
+    with ThreadPoolExecutor(1) as beside:  # the process that reads starts while PyTorch is imported
+        film = beside.submit(read_radiograph_safely, args.image, _pseudonym(args))
+        checkpoint = _load(args.checkpoint)
+        from xray_explain.infer import infer_radiographs
+        one = infer_radiographs(checkpoint, [film.result()])[0]
     stem = overlay_stem(Path(one.radiograph.name).stem).removesuffix("_gradcam")
     print(f"{one.radiograph.name}: {one.prediction}, confidence {one.confidence:.3f}")
     for name, p in one.record["scores"].items(): print(f"  {name} {p:.3f}")

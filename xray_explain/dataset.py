@@ -8,7 +8,6 @@ __all__ = ['NORMAL', 'BTXRD_CLASSES', 'FLAGS', 'CAVEATS', 'INDEPENDENT', 'TOGETH
 
 # %% ../nbs/03_dataset.ipynb #68a129f1
 import html
-import warnings
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .archive import TABLES, DatasetError, data_folder, data_name
-from .manifest import EXCLUDED, apply_manifest, keeps_doubles_together, read_manifest
+from .manifest import EXCLUDED, apply_manifest, as_numbers, keeps_doubles_together, read_manifest
 from .radiograph import find_radiographs
 
 _all_ = ["DatasetError"]  # whoever reads a data set needs it too
@@ -93,12 +92,6 @@ def _texts(
     if column not in table: return pd.Series("", index=table.index, dtype=object)
     return table[column].fillna("").astype(str).str.strip().astype(object)
 
-# %% ../nbs/03_dataset.ipynb #95eb4066
-def _numbers(column: pd.Series) -> pd.Series:
-    "A column of text as numbers if every filled cell is one"
-    numbers = pd.to_numeric(column, errors="coerce")
-    return numbers if numbers.notna().equals(column.notna()) else column
-
 # %% ../nbs/03_dataset.ipynb #9e649153
 def _btxrd_labels(table: pd.DataFrame) -> np.ndarray:
     "Normal, Benign or Malignant from BTXRD's flags, '' where they contradict one another"
@@ -149,7 +142,7 @@ def _join(
     outlines = _unique(annotations, "stem")
     found = [outlines.get(Path(image).stem) if image else None for image in rows["image"]]
     rows["annotation"] = pd.Series(found, rows.index, dtype=object)
-    return rows.join(table.drop(columns=rows.columns, errors="ignore").apply(_numbers))
+    return rows.join(table.drop(columns=rows.columns, errors="ignore").apply(as_numbers))
 
 # %% ../nbs/03_dataset.ipynb #162b2464
 def _row_troubles(rows: pd.DataFrame, classes: tuple, from_flags: bool) -> dict:
@@ -224,12 +217,6 @@ class Cases:
         if self.kind == "phantom": return self.origin_caveat  # drawn one by one, so independent
         return f"{self.origin_caveat} {TOGETHER if self.together else UNSEEN}".strip()
 
-    @property
-    def lesion_classes(self) -> tuple[str, ...]:
-        "The classes that have any outline"
-        annotated = set(self.table.label[self.table.annotation.notna()])
-        return tuple(c for c in self.classes if c in annotated)
-
     def summary(self) -> pd.DataFrame:
         "Cases by class and split, all of them, and how many are outlined"
         counts = self.table.groupby(["label", "split"]).size().unstack(fill_value=0)
@@ -240,11 +227,6 @@ class Cases:
         counts = counts.reindex(self.classes, fill_value=0).rename_axis(index=None, columns=None)
         counts.loc["all"] = counts.sum()
         return counts
-
-    def report_problems(self):
-        "Warn of everything at once, or say nothing where nothing is wrong"
-        text = "\n- ".join([f"{self.name}, please check:", *self.problems])
-        if self.problems: warnings.warn(text, stacklevel=2)
 
     def __repr__(self):
         counts = ", ".join(f"{(self.table.label == c).sum()} {c}" for c in self.classes)

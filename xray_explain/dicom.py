@@ -103,7 +103,9 @@ def _shown(
     stored = ds.pixel_array
     if stored.ndim == 3:  # a colour at a time, since all at once would fill the memory
         weights = np.float32([0.299, 0.587, 0.114]) / np.float32(2**ds.BitsStored - 1)
-        return sum(stored[..., c] * weight for c, weight in enumerate(weights))
+        grey = np.zeros(stored.shape[:2], np.float32)
+        for c, weight in enumerate(weights): grey += stored[..., c] * weight
+        return grey
     values, padding = apply_modality_lut(stored, ds), _padding(stored, ds)
     shown = _through_voi(values, ds)
     if shown is None: shown = by_range(values, ~padding)

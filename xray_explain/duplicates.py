@@ -7,12 +7,13 @@ __all__ = ['SIDE', 'NEAR', 'COLUMNS', 'perceptual_hash', 'fingerprint', 'fingerp
 
 # %% ../nbs/03_duplicates.ipynb #dd226856
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import imagehash
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -20,6 +21,7 @@ from sklearn.neighbors import radius_neighbors_graph
 from tqdm.auto import tqdm
 
 from .radiograph import Radiograph, RadiographError, read_radiograph
+from .readers import Readers
 
 # %% ../nbs/03_duplicates.ipynb #234cc94d
 SIDE = 16  # frequencies in each direction
@@ -34,12 +36,13 @@ def perceptual_hash(radiograph: Radiograph) -> np.ndarray:  # (256,) bool
 # %% ../nbs/03_duplicates.ipynb #5b8e2260
 def fingerprint(
     path: str | Path,
+    read: Callable = read_radiograph,  # or what does the same in another process
 ) -> dict:  # digest, shape, format, hash as text; or digest and the reason why there is no more
     "What tells a picture from others"
     try: data = Path(path).read_bytes()
     except OSError as e: return {"unreadable": f"it cannot be opened ({e.strerror})"}
     digest = {"digest": hashlib.sha256(data).hexdigest()[:16]}
-    try: film = read_radiograph(data, Path(path).name)
+    try: film = read(data, Path(path).name)
     except RadiographError as e: return {**digest, "unreadable": str(e).partition(": ")[2]}
     bits = np.packbits(perceptual_hash(film)).tobytes().hex()
     rows, columns = film.shape
@@ -55,9 +58,10 @@ def fingerprints(
 ) -> pd.DataFrame:  # digest, rows, columns, format, hash (hex text) and unreadable, missing where not known
     "Fingerprints of many pictures, in their order"
     paths = list(paths)
-    jobs = (delayed(lambda p: fingerprint(p) if p else {})(p) for p in paths)
-    read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-    return pd.DataFrame(list(tqdm(read, total=len(paths), desc="reading", disable=not progress)), columns=COLUMNS)
+    with Readers(cpu_count()) as readers:
+        jobs = (delayed(lambda p: fingerprint(p, readers.film) if p else {})(p) for p in paths)
+        read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
+        return pd.DataFrame(list(tqdm(read, total=len(paths), desc="reading", disable=not progress)), columns=COLUMNS)
 
 # %% ../nbs/03_duplicates.ipynb #35e91c2a
 def near_pairs(

@@ -68,7 +68,7 @@ def overlay_suffix(overlay_format: str) -> str:
 def shown_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
     "Rows and columns with `side` pixels on the longer one; never more than there are; 0: as many"
     scale = min(1, side / max(shape)) if side else 1
-    return tuple(max(1, round(n * scale)) for n in shape)
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def overlay_words(record: dict) -> str:

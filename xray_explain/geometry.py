@@ -82,14 +82,6 @@ class Geometry:
         half = covered >= 0.5 - 1e-6
         return (half if half.any() else covered > 0).astype(np.uint8)
 
-    def points_to_canvas(
-        self,
-        points: np.ndarray,  # (N, 2) x and y in the picture
-    ) -> np.ndarray:  # (N, 2) x and y on the canvas, float64
-        "Where points of the picture lie on the canvas"
-        top, left, rows, columns = self.box
-        return np.asarray(points, float) * (columns / self.shape[1], rows / self.shape[0]) + (left, top)
-
     def to_source(
         self,
         grid: np.ndarray,  # (gh, gw) of any resolution, spanning the whole canvas

@@ -179,9 +179,9 @@ class PooledNormLinear(PooledLinear):
         sigma = self._pooled(net, grid)[1].sqrt()
         return _spread(weight - weight.mean(1, keepdim=True), grid) / sigma[..., None, None]
 
-    def gradcam(self, net, features, size=None) -> torch.Tensor:
+    def gradcam(self, net, features, size=None, classes=None) -> torch.Tensor:
         "Grad-CAM in closed form, for the proof"
-        E, grid = self.evidence(net, features, size), self.layout.grid(features, size).float()
+        E, grid = self.evidence(net, features, size, classes), self.layout.grid(features, size).float()
         centred, variance = self._pooled(net, grid)
         S = torch.einsum("bk,bkhw->bhw", centred / variance, grid)[:, None] / grid.shape[1:].numel()
         return E - S * E.sum((2, 3), keepdim=True)
@@ -268,7 +268,7 @@ def choose_head(
         net = twin(net).float()
         probe = _probe_features(net)
         if probe is None: return None
-        layout = Layout.of(*probe, prefix=getattr(net, "num_prefix_tokens", 0))
+        layout = Layout.of(probe[0], probe[1], prefix=getattr(net, "num_prefix_tokens", 0))
         fitting = (head(layout) for head in heads if head.fits(net, probe[0].shape[layout.channels]))
         return next((head for head in fitting if misfit(head, net, *probe) <= TOLERANCE), None)
 

@@ -48,11 +48,6 @@ class Inference:
     def confidence(self) -> float: return float(self.probs.max())
 
     @property
-    def has_evidence(self) -> bool:
-        "Whether anything in the picture speaks for the predicted class"
-        return bool(self.centred[self.class_idx].max() > 0)
-
-    @property
     def unlike_training(self) -> bool | None:
         "Whether the picture is unlike those of the training; None where the checkpoint cannot tell"
         return None if self.ood_score is None else self.ood_score > 1
@@ -114,7 +109,7 @@ def infer_radiographs(checkpoint: Checkpoint, radiographs: list[Radiograph]) -> 
     e = explain(checkpoint, x)
     scores = [None] * len(radiographs) if e.ood_score is None else e.ood_score.tolist()
     arrays = zip(radiographs, e.logits.numpy(), e.probs.numpy(), e.centred.numpy(), scores)
-    return [Inference(checkpoint, r, *told, e.exact, score) for r, *told, score in arrays]
+    return [Inference(checkpoint, r, logits, probs, centred, e.exact, score) for r, logits, probs, centred, score in arrays]
 
 
 def infer_image(

@@ -157,7 +157,7 @@ def measure_figures(
     per: np.ndarray,  # (N,) what is divided by: 1, or the number of lesions
     weights: np.ndarray,  # (R, N) see `group_weights`
     enough: bool,  # cases for an interval
-) -> dict:  # value, low, high of the evidence; maps: name -> value, difference (value, low, high), p
+) -> dict | None:  # value, low, high of the evidence; maps: name -> value, difference (value, low, high), p
     "One measure of the evidence beside the same of other maps"
     known = {name: np.asarray(v, float) for name, v in maps.items() if not np.isnan(np.asarray(v, float)).any()}
     if "evidence" not in known or not per.sum(): return None

@@ -44,7 +44,7 @@ def compute_cam_iou(
     return float((hot & mask).sum() / union) if union else 0.0
 
 # %% ../nbs/09_localize.ipynb #7493396f
-THRESHOLDS = np.arange(1, 20) / 20  # of a map's maximum; the mean IoU over them is the area under the curve
+THRESHOLDS = tuple(i / 20 for i in range(1, 20))  # of a map's maximum; the mean IoU over them is the area under the curve
 
 
 def hot_regions(

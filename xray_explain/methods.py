@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 
 from .cam import explain
 from .faithfulness import RANDOM, mean_estimate, moved

@@ -23,7 +23,7 @@ from torch import nn
 from . import __version__
 from .head import find_head
 from .novelty import Novelty
-from .output import atomic_path, six_digits
+from .output import atomic_path, fingerprint, six_digits
 from .pixels import printable
 from .preprocessing import Preprocessing
 
@@ -59,6 +59,14 @@ class Checkpoint:
                 "operating_points", "calibration", "localization")
         return six_digits({**{k: getattr(self, k) for k in kept}, "preprocessing": asdict(self.preprocessing),
                            "xray_explain": __version__})
+
+    @property
+    def fingerprint(self) -> str:
+        "SHA-256 of every weight and of the header: of the classifier, whatever its file is called"
+        tensors = dict(self.net.state_dict())
+        if self.novelty: tensors |= {f"novelty.{f}": getattr(self.novelty, f) for f in Novelty.fields}
+        parts = [p for name in sorted(tensors) for p in (name, tensors[name].detach().cpu().numpy())]
+        return fingerprint(json.dumps(self.header, sort_keys=True), *parts)
 
     @property
     def caveat(self) -> str:

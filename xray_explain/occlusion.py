@@ -21,7 +21,7 @@ def windows(
 ) -> tuple[tuple[int, int], list[tuple[slice, slice]]]:  # grid (h, w), and a window for each cell in reading order
     "Where the windows lie: over the middle of each cell, twice as wide, cut at the edge"
     step = min(size) / cells
-    grid = tuple(max(1, round(n / step)) for n in size)
+    grid = max(1, round(size[0] / step)), max(1, round(size[1] / step))
     spans = [[slice(max(0, round((i - 0.5) * n / k)), min(n, round((i + 1.5) * n / k))) for i in range(k)]
              for n, k in zip(size, grid)]
     return grid, [(rows, columns) for rows in spans[0] for columns in spans[1]]

@@ -150,7 +150,7 @@ SUBTYPE = {"lucency": "simple bone cyst", "exostosis": "osteochondroma", "island
 def phantom_row(phantom: Phantom, image_id: str) -> dict:
     "One row of BTXRD's table; centre, age and gender are drawn without regard to the class"
     rng = np.random.default_rng([phantom.seed, 4])
-    row = dict.fromkeys(BTXRD_COLUMNS, 0)
+    row: dict = dict.fromkeys(BTXRD_COLUMNS, 0)
     row |= {"image_id": image_id, "center": int(rng.integers(1, 4)), "age": int(rng.integers(8, 80)),
             "gender": str(rng.choice(["M", "F"])), "femur": 1, "lower limb": 1, "frontal": 1}
     if phantom.label != NORMAL:

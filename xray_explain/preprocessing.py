@@ -7,7 +7,6 @@ __all__ = ['CONTRASTS', 'READINGS', 'IMAGENET_MEAN', 'IMAGENET_STD', 'Preprocess
 
 # %% ../nbs/01_4_preprocessing.ipynb #20f48a0f
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np

@@ -22,7 +22,7 @@ def verdict(one: Inference, label: str = "") -> dict:
     "What the view says of a picture as a whole; the first `warnings` of the notes are warnings"
     return {"prediction": one.prediction, "confidence": one.confidence, "label": label,
             "calibrated": bool(one.checkpoint.calibration), "scores": [float(p) for p in one.probs],
-            "notes": one.notes, "warnings": int(bool(one.unlike_training))}
+            "notes": one.notes, "warnings": bool(one.radiograph.burned_in) + bool(one.unlike_training)}
 
 
 def shown_name(classes, look: Look) -> str:

@@ -42,7 +42,6 @@ def voila_config(port: int, token: str) -> dict:
     "Settings of the server"
     return {"Voila": {"ip": "127.0.0.1", "port": port, "token": token, "open_browser": True, "log_level": "ERROR",
                       "tornado_settings": {"headers": {"Content-Security-Policy": POLICY}}},
-            # of files beside the notebook, Voila would serve pictures to anybody
             "VoilaConfiguration": {"template": "xray_explain", "theme": "dark", "file_allowlist": []},
             # who closes the page without a word to the server leaves a kernel behind
             "VoilaKernelManager": {"cull_interval": 60, "cull_idle_timeout": 3600}}

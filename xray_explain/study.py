@@ -17,7 +17,7 @@ from joblib import Parallel, delayed
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 from tqdm.auto import tqdm
 
-from .annotation import AnnotationError, read_annotation
+from .annotation import read_annotation
 from .archive import cache_folder
 from .baselines import brightness
 from .cam import explain
@@ -26,7 +26,9 @@ from .heatmap import display_scale, heatmap_of, strength_in_words
 from .localize import localize
 from .model import Checkpoint
 from .phantom import write_phantoms
-from .radiograph import RadiographError, read_radiograph
+from .radiograph import RadiographError, plain_name, read_radiograph
+from .readers import Readers
+from .sources import Source
 from .thresholds import chosen_thresholds
 
 _all_ = ["display_scale", "heatmap_of", "strength_in_words"]  # how a case of a study is shown
@@ -109,14 +111,10 @@ class Study:
         return tuple(self.table.image_id[self.table.annotation.notna() & ~self.masks.any((1, 2))])
 
 
-def _read_case(row, preprocessing):
+def _read_case(row, preprocessing, readers):
     "Canvas and mask of a case, or the reason why there are none"
-    try:
-        film = preprocessing.read(row.image)
-        outline = read_annotation(row.annotation).mask(film.shape) if row.annotation else np.zeros(film.shape, np.uint8)
-        return preprocessing.canvas(film), preprocessing.geometry(film.shape).mask_to_canvas(outline)
-    except (RadiographError, AnnotationError) as e:
-        return str(e)
+    try: return readers.find("case", Source(plain_name(row.image), row.image), row.annotation, preprocessing)
+    except RadiographError as e: return str(e)
 
 
 def _batches(items, size):
@@ -136,12 +134,13 @@ def examine(
 ) -> Study:
     "Run a classifier over cases, once; raises ValueError when not one of them can be read"
     way, rows = checkpoint.preprocessing, list(cases.table.reset_index(drop=True).itertuples())
-    read = Parallel(n_jobs=2, prefer="threads", return_as="generator")(delayed(_read_case)(r, way) for r in rows)
     seen, failures = [], []
-    for batch in _batches(zip(rows, tqdm(read, total=len(rows), desc="explaining", disable=not progress)), batch_size):
-        failures += [(row.image_id, pair) for row, pair in batch if isinstance(pair, str)]
-        good = [(row, *pair) for row, pair in batch if not isinstance(pair, str)]
-        if good: seen.append(_explained(checkpoint, *zip(*good)))
+    with Readers(2) as readers:
+        read = Parallel(n_jobs=2, prefer="threads", return_as="generator")(delayed(_read_case)(r, way, readers) for r in rows)
+        for batch in _batches(zip(rows, tqdm(read, total=len(rows), desc="explaining", disable=not progress)), batch_size):
+            failures += [(row.image_id, pair) for row, pair in batch if isinstance(pair, str)]
+            good = [(row, *pair) for row, pair in batch if not isinstance(pair, str)]
+            if good: seen.append(_explained(checkpoint, *zip(*good)))
     if not seen: raise ValueError(f"none of {len(rows)} pictures could be read; the first: {failures[0][1]}")
     arrays = {name: np.concatenate([arrays[name] for _, arrays in seen]) for name in ARRAYS}
     return study_of(checkpoint, cases, arrays, seen[0][0], tuple(failures))

@@ -8,7 +8,7 @@ __all__ = ['TrainingError', 'preprocessing_of', 'load_canvases', 'augment', 'tra
 
 # %% ../nbs/07_train.ipynb #5985f517
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 import timm
 import torch
 import torch.nn.functional as F
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -25,13 +25,15 @@ from timm.models import group_modules
 from timm.utils import ModelEmaV3
 from tqdm.auto import tqdm
 
-from .annotation import read_annotation
 from .cam import evidence_maps, explain
 from .dataset import Cases
 from .guidance import guidance_loss
 from .model import Checkpoint, Preprocessing, build_net, save_checkpoint, start_from
 from .output import RESEARCH_USE, atomic_path, write_json
+from .radiograph import plain_name
+from .readers import Readers
 from .recipe import Recipe
+from .sources import Source
 
 # %% ../nbs/07_train.ipynb #9d3ae5bf
 class TrainingError(ValueError):
@@ -43,12 +45,9 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     return Preprocessing((recipe.image_size, recipe.image_size), recipe.fit, recipe.contrast, reading="reduced")
 
 # %% ../nbs/07_train.ipynb #8da744e4
-def _canvas_pair(row, preprocessing):
-    radiograph = preprocessing.read(row.image)
-    picture = preprocessing.canvas(radiograph)
-    if not row.annotation: return np.round(picture * 255).astype(np.uint8), np.zeros(preprocessing.size, np.uint8)
-    outlined = read_annotation(row.annotation).mask(radiograph.shape)
-    return np.round(picture * 255).astype(np.uint8), preprocessing.geometry(radiograph.shape).mask_to_canvas(outlined)
+def _canvas_pair(row, preprocessing, readers):
+    picture, mask = readers.find("case", Source(plain_name(row.image), row.image), row.annotation, preprocessing)
+    return np.round(picture * 255).astype(np.uint8), mask
 
 
 def load_canvases(
@@ -57,9 +56,10 @@ def load_canvases(
     progress: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # pictures and masks (N, h, w) uint8, labels (N,) int64
     "Every case as the network sees it, 0 to 255, its mask, 0 or 1, and the index of its class"
-    jobs = (delayed(_canvas_pair)(row, preprocessing) for row in cases.table.itertuples())
-    read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-    pairs = list(tqdm(read, total=len(cases), desc="reading", disable=not progress))
+    with Readers(cpu_count()) as readers:
+        jobs = (delayed(_canvas_pair)(row, preprocessing, readers) for row in cases.table.itertuples())
+        read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
+        pairs = list(tqdm(read, total=len(cases), desc="reading", disable=not progress))
     pictures, masks = (torch.from_numpy(np.stack(p)) for p in zip(*pairs))
     return pictures, masks, torch.tensor([cases.classes.index(c) for c in cases.table.label])
 

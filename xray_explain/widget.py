@@ -16,6 +16,7 @@ from .heatmap import FAINT
 from .look import COLOURS, METHODS_SHOWN, Maps, colour_levels
 from .model import Checkpoint
 from .output import RESEARCH_USE
+from .radiograph import RadiographError, plain_name
 from .reading import agreement_words, verdict
 from .session import Session
 from .study import thumbnail
@@ -96,7 +97,7 @@ class InferenceView(anywidget.AnyWidget, Session):
         "A message of the browser"
         kind = message["kind"]
         if kind == "ready": self.show("setup", "picture")
-        elif kind == "begin": self._begin(message["name"], message["size"])
+        elif kind == "begin": self._begin(message["name"], message["size"], message.get("count", 1))
         elif kind == "piece": self._take(message["offset"], buffers[0])
         elif kind in ("png", "json"):
             stem = Path(self.film.name).stem if self.film else ""
@@ -104,9 +105,10 @@ class InferenceView(anywidget.AnyWidget, Session):
             self.tell("file", [self.export(kind)], name=f"{stem}_view.{kind}", mime=mime)
         elif kind == "py": self.tell("snippet", text=self.export(kind).decode())
 
-    def _begin(self, name, size):
-        "A file is announced; one that is too large is refused now"
+    def _begin(self, name, size, count):
+        "A file is announced; one that is too large, or that is not alone, is refused now"
         self.coming = None
+        if count != 1: raise RadiographError(f"{plain_name(name)} and others: one file at a time; a folder opens with --data")
         self.coming = Arrival(name, size)
         self._go_on()
 

@@ -46,6 +46,7 @@ class Arrival:
 
     def __post_init__(self):
         self.name = plain_name(self.name)
+        if type(self.size) is not int or self.size < 0: raise RadiographError(f"{self.name}: it has no size; choose it again")
         _refuse_large(self.name, self.size)
 
     @property

@@ -207,18 +207,18 @@ function render({ model, el }) {
   };
 
   // ---- files
-  const upload = (file) => {
-    if (!file) return;
-    sending = file;
-    busy(`Reading ${file.name} …`);
-    model.send({ kind: "begin", name: file.name, size: file.size });
+  const upload = (files) => {
+    if (!files.length) return;
+    [sending] = files;
+    busy(`Reading ${sending.name} …`);
+    model.send({ kind: "begin", name: sending.name, size: sending.size, count: files.length });
   };
-  $('input[type="file"]').addEventListener("change", ({ target }) => { upload(target.files[0]); target.value = ""; });
+  $('input[type="file"]').addEventListener("change", ({ target }) => { upload([...target.files]); target.value = ""; });
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) root.addEventListener(kind, (event) => {
     event.preventDefault();
     event.stopPropagation();
     root.classList.toggle("xe-drop", kind === "dragenter" || kind === "dragover");
-    if (kind === "drop") upload(event.dataTransfer.files[0]);
+    if (kind === "drop") upload([...event.dataTransfer.files]);
   });
 
   // ---- buttons and keys
