@@ -5,10 +5,8 @@
 import argparse
 import gc
 import sys
-import tempfile
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -24,7 +22,6 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000, help="calls for one picture (default 10000)")
     parser.add_argument("--side", type=int, default=300, help="pixels of a side (default 300)")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--demo", action="store_true", help="with the demo's network instead of a small one")
     parser.add_argument("--output", metavar="FILE", help="write both states as JSON")
     return parser.parse_args()
@@ -46,6 +43,8 @@ def state(net) -> dict:
 
 def soak(checkpoint, images: int, side: int = 300, tell=lambda done, now: None) -> tuple[dict, dict]:
     "The state after the first hundredth of the calls (at least 20) and after the last"
+    import tempfile
+    from pathlib import Path
     rng, first, early = np.random.default_rng(0), None, max(20, images // 100)
     with tempfile.TemporaryDirectory() as home:
         path = Path(home) / "film.png"
@@ -72,7 +71,6 @@ def main():
     tell = lambda done, now: print(f"{done} pictures, {time.monotonic() - start:.0f} s: {now['MiB']:.1f} MiB", file=sys.stderr, flush=True)
     first, last = soak(checkpoint, args.images, args.side, tell)
     print(f"| {args.images} pictures | early | at the end |\n|---|---:|---:|")
-    if args.output: write_json(args.output, {"images": args.images, "side": args.side, "early": first, "end": last})
     for what in first: print(f"| {what} | {first[what]:.6g} | {last[what]:.6g} |")
     if args.output: write_json(args.output, {"images": args.images, "side": args.side, "early": first, "late": last})
 

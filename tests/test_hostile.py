@@ -356,17 +356,6 @@ def view(model):
 def reading_process(): return _apart(os.getpid())._all[0]._process
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_bombs_on_the_view_are_one_line_and_it_lives_on(view, picture):
-    good = cv2.imencode(".png", picture)[1].tobytes()
-    bombs = [i for i in corpus(large=False) if i.kind == "bomb" and i.right is None]
-    assert len(bombs) > 3
-    for bomb in bombs:
-        said = uploaded(view, "film.png", bomb.data)
-        assert said.startswith("film.png: ") and "\n" not in said and view.film is None, (bomb.name, said)
-        assert uploaded(view, "good.png", good) == "" and view.film.shape == picture.shape[:2]
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs Unix signals")
 def test_a_killed_decoder_is_one_line_and_the_view_lives_on(view, picture, tmp_path):
     good = cv2.imencode(".png", picture)[1].tobytes()
