@@ -255,6 +255,11 @@ def bombs() -> Iterator[Nasty]:
     siz = lying.index(b"\xff\x51")
     lying[siz + 6:siz + 14] = struct.pack(">II", 2**31 - 1, 2**31 - 1)
     yield Nasty("bomb", "dicom around a picture that says 2 billion", dicom(encapsulated=(uid.JPEG2000Lossless, bytes(lying))))
+    whole = saved(DEEP, "JPEG2000", irreversible=False, no_jp2=True)
+    many_bits, short = bytearray(whole), whole[:4] + whole[8:]
+    many_bits[siz + 40] = 127  # bits of a pixel, less one
+    for name, inner in (("of 128 bits", bytes(many_bits)), ("whose header lacks four bytes", short)):  # each ends GDCM's process
+        yield Nasty("bomb", f"dicom around a picture {name}", dicom(encapsulated=(uid.JPEG2000Lossless, inner)))
     yield Nasty("bomb", "dicom of 65535 x 65535", dicom(Rows=65535, Columns=65535))
     yield Nasty("bomb", "rle dicom of 65535 x 65535", dicom(compress=uid.RLELossless, Rows=65535, Columns=65535))
     rle = struct.pack("<16I", 2, 64, 64 + 10**6, *[0] * 13) + b"\x81\0" * 10**6

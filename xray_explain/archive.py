@@ -21,11 +21,13 @@ from uuid import uuid4
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
+from .pixels import printable
 from .radiograph import SUFFIXES, plain_name
 
 # %% ../nbs/03_1_archive.ipynb #c2d94a62
 class DatasetError(ValueError):
     "Data that give no usable cases: one line that says what is wrong and what to do"
+    def __init__(self, line: str): super().__init__(printable(line)[:2000])  # it may quote what stands in the data
 
 
 MAX_MEMBERS = 500_000

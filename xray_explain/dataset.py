@@ -18,6 +18,7 @@ import pandas as pd
 
 from .archive import TABLES, DatasetError, data_folder, data_name
 from .manifest import EXCLUDED, apply_manifest, as_numbers, keeps_doubles_together, read_manifest
+from .pixels import printable
 from .radiograph import find_radiographs
 
 _all_ = ["DatasetError"]  # whoever reads a data set needs it too
@@ -39,8 +40,8 @@ UNSEEN = "Equal and nearly equal pictures on both sides of the split were not lo
 
 # %% ../nbs/03_dataset.ipynb #2e6f536c
 def _listed(names, show: int = 3) -> str:
-    "The first names of a list and how many more there are"
-    names = [str(n) for n in names]
+    "The first names of a list, each short and printable, and how many more there are"
+    names = [printable(str(n))[:80] for n in names]
     more = f", … and {len(names) - show} more" if len(names) > show else ""
     return ", ".join(names[:show]) + more
 

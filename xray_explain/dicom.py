@@ -9,6 +9,7 @@ __all__ = ['read_dicom']
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.uid import JPEG2000TransferSyntaxes
 
 from .pixels import RadiographError, by_range, check_size, quiet
 
@@ -149,6 +150,8 @@ def read_dicom(
         ds = pydicom.dcmread(file, specific_tags=_TAGS)
         for empty in [element.tag for element in ds if element.is_empty]: del ds[empty]
         _check_dicom(ds)
+        # GDCM ends the process at some broken JPEG 2000 pictures, where Pillow raises an error
+        if ds.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes: ds.pixel_array_options(decoding_plugin="pillow")
         try: pixels = _shown(ds)
         except (RuntimeError, NotImplementedError):
             what = f"its pixels cannot be decoded ({syntax})"

@@ -274,8 +274,9 @@ def load_checkpoint(
     if not path.is_file(): raise CheckpointError(f"{path.name}: there is no such checkpoint")
     header, weights = (_read_pt if path.suffix in (".pt", ".pth") else _read_safetensors)(path)
     header.pop("xray_explain", None)  # the version that wrote it
-    if why := _bad_network(header) or _misfit(_sketch(header), weights) or _bad_use(header) or _bad_novelty(header.get("novelty")):
-        raise CheckpointError(f"{path.name}: {why}")
+    try: why = _bad_network(header) or _misfit(_sketch(header), weights) or _bad_use(header) or _bad_novelty(header.get("novelty"))
+    except CheckpointError as e: why = e  # there is no such network
+    if why: raise CheckpointError(f"{path.name}: {why}") from None
     net = build_net(header["architecture"], len(header["class_names"]), **header.get("model_args", {}))
     net.load_state_dict(weights)
     checkpoint = Checkpoint(net.eval().requires_grad_(False), **_tuples(header), name=path.stem)

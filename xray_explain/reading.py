@@ -21,7 +21,7 @@ from .output import RESEARCH_USE, six_digits
 def verdict(one: Inference, label: str = "") -> dict:
     "What the view says of a picture as a whole; the first `warnings` of the notes are warnings"
     return {"prediction": one.prediction, "confidence": one.confidence, "label": label,
-            "calibrated": bool(one.checkpoint.calibration), "scores": [float(p) for p in one.probs],
+            "calibrated": bool(one.checkpoint.calibration), "unfamiliar": bool(one.unlike_training), "scores": [float(p) for p in one.probs],
             "notes": one.notes, "warnings": bool(one.radiograph.burned_in) + bool(one.unlike_training)}
 
 

@@ -94,10 +94,9 @@ class Session(_Guarded):
         return self
 
     def _look_at(self, source, name):
-        path = isinstance(source, (str, Path))
+        self.case_idx, path = -1, isinstance(source, (str, Path))  # now any entry, the last one too, can be chosen next
         if path: check_size_of(source)
         film = source if isinstance(source, Radiograph) else read_radiograph_safely(source, name)
-        self.case_idx = -1
         self._place(film, None, "", str(source) if path else film.name)
 
     def _enter(self):

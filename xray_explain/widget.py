@@ -107,8 +107,8 @@ class InferenceView(anywidget.AnyWidget, Session):
 
     def _begin(self, name, size, count):
         "A file is announced; one that is too large, or that is not alone, is refused now"
-        self.coming = None
-        if count != 1: raise RadiographError(f"{plain_name(name)} and others: one file at a time; a folder opens with --data")
+        self.coming, self.case_idx = None, -1
+        if count != 1: raise RadiographError(f"{plain_name(name)} and more: one file at a time; --data opens a folder")
         self.coming = Arrival(name, size)
         self._go_on()
 

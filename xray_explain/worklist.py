@@ -19,7 +19,7 @@ from .readers import read_radiograph_safely
 from .study import DEMO_SEED
 
 # %% ../nbs/15_3_worklist.ipynb #42f5faff
-MAX_MEGABYTES = 128  # of a file; a detector of 60 million pixels gives no more, uncompressed
+MAX_MEGABYTES = 128  # of a file; the largest picture that is read has 40 million pixels, in three colours
 PIECE = 2**21  # bytes of a message
 
 
@@ -46,7 +46,8 @@ class Arrival:
 
     def __post_init__(self):
         self.name = plain_name(self.name)
-        if type(self.size) is not int or self.size < 0: raise RadiographError(f"{self.name}: it has no size; choose it again")
+        if type(self.size) is not int or self.size < 0:
+            raise RadiographError(f"{self.name}: it has no size; choose it again")
         _refuse_large(self.name, self.size)
 
     @property

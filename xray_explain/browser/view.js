@@ -130,7 +130,10 @@ function render({ model, el }) {
     if (!t) return;
     const strong = document.createElement("b");
     strong.textContent = t.prediction;
-    $(".xe-verdict").append(strong, ` confidence ${t.confidence.toFixed(2)}, ${t.calibrated ? "" : "not "}calibrated`);
+    // calibration was fitted on pictures like those of the training
+    const worth = t.unfamiliar ? "not to be trusted" : t.calibrated ? "calibrated" : "not calibrated";
+    $(".xe-verdict").classList.toggle("xe-doubt", t.unfamiliar);
+    $(".xe-verdict").append(strong, ` confidence ${t.confidence.toFixed(2)}, ${worth}`);
     t.scores.forEach((p, i) => {
       all(".xe-classes meter")[i].value = p;
       all(".xe-classes output")[i].textContent = p.toFixed(2);
