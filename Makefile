@@ -70,7 +70,7 @@ constraints: setup
 	$(BIN)/uv pip compile setup.py --extra dev --extra ray --extra view --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info _docs _proc
 
 # nbs/index.ipynb is the source; pictures are named from the repository's root
 readme: setup

@@ -62,10 +62,12 @@ def fuzzed(items, seconds, seed):
 def row(kind, outcomes) -> dict:
     "A line of the table, printed"
     counts = [sum(o.said == s for o in outcomes) for s in SAID]
-    most = lambda values: max((v for v in values if not math.isnan(v)), default=0)
-    seconds, memory = most(o.seconds for o in outcomes), most(o.mebibytes for o in outcomes)
+    known = lambda of: [o for o in outcomes if not math.isnan(getattr(o, of))]  # of a process that died nobody can say
+    slowest, largest = (max(known(of), key=lambda o: getattr(o, of)) for of in ("seconds", "mebibytes"))
+    seconds, memory = slowest.seconds, largest.mebibytes
     print(f"| {kind} | {len(outcomes)} | {' | '.join(map(str, counts))} | {seconds:.2f} | {memory:.0f} |", flush=True)
-    return {"inputs": kind, "number": len(outcomes), **dict(zip(SAID, counts)), "most_seconds": round(seconds, 2), "most_mebibytes": round(memory)}
+    return {"inputs": kind, "number": len(outcomes), **dict(zip(SAID, counts)), "most_seconds": round(seconds, 2), "slowest": slowest.item.name,
+            "most_mebibytes": round(memory), "largest": largest.item.name}
 
 
 def main():

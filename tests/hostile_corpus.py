@@ -503,7 +503,7 @@ class Examination:
         process = self.readers._all[0]._process
         start, (fine, found) = _state(process), self._ask(item)
         alive = self.readers._all[0]._process is process
-        self.deaths += process is not None and not alive
+        self.deaths += process is not None and not alive  # none: it has died over the last one
         seconds, memory = np.subtract(_state(process, reset=False), start) if alive else (float("nan"), float("nan"))
         return Outcome(item, judged(item, fine, found), "" if fine else found, seconds, memory)
 

@@ -7,8 +7,10 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from io import BytesIO
 from pathlib import Path
@@ -28,7 +30,9 @@ from xray_explain.dataset import DatasetError, read_cases
 from xray_explain.engine import Options, run
 from xray_explain.infer import results_table
 from xray_explain.model import Checkpoint, CheckpointError, Preprocessing, build_net, load_checkpoint, save_checkpoint, start_from
+from xray_explain.readers import _apart
 from xray_explain.sources import from_folder, from_manifest
+from xray_explain.worklist import PIECE, worklist
 
 
 def check(outcomes):
@@ -369,6 +373,45 @@ def test_workbooks(dataset, tmp_path):
     for cut in (0, 10, len(data) // 2, len(data) - 5):
         (folder / "dataset.xlsx").write_bytes(data[:cut])
         with pytest.raises(DatasetError, match="cannot be read"): read_cases(folder)
+
+
+# --- the view
+
+def uploaded(view, name, data):
+    "What the view says after a file was dropped on it"
+    hear = lambda message, *buffers: view.safely(view.hear, message, buffers)
+    hear({"kind": "begin", "name": name, "size": len(data)})
+    for at in range(0, len(data), PIECE): hear({"kind": "piece", "offset": at}, data[at:at + PIECE])
+    return view.error
+
+
+@pytest.fixture
+def view(model):
+    from xray_explain.widget import InferenceView
+    view = InferenceView(model[0])
+    view.tell = lambda *_, **__: None
+    return view
+
+
+def reading_process(): return _apart(os.getpid())._all[0]._process
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs Unix signals")
+def test_a_killed_decoder_is_one_line_and_the_view_lives_on(view, picture, tmp_path):
+    good = cv2.imencode(".png", picture)[1].tobytes()
+    (tmp_path / "entry.png").write_bytes(good)
+    view.entries = worklist(tmp_path)
+    for read in (lambda: uploaded(view, "entry.png", good), lambda: (view.turn(case_idx=-1), view.turn(case_idx=0))):
+        assert uploaded(view, "good.png", good) == ""
+        process = reading_process()
+        assert process.pid != os.getpid()
+        process.send_signal(signal.SIGSTOP)  # it gets the picture, and dies before it has an answer
+        threading.Timer(0.3, process.kill).start()
+        read()
+        assert view.error == "entry.png: the decoder crashed (status -9); export it again" and view.film is None
+    view.turn(case_idx=-1)
+    view.turn(case_idx=0)
+    assert view.error == "" and view.film.name == "entry.png"
 
 
 # --- whole data sets
