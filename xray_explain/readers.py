@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WORK', 'read_canvas', 'draw', 'read_film', 'read_case', 'answer', 'serve', 'Reader', 'Readers',
-           'read_radiograph_safely']
+           'read_radiograph_safely', 'expect_pictures']
 
 # %% ../nbs/12_3_readers.ipynb #7527f8e8
 import ctypes
@@ -226,3 +226,8 @@ def read_radiograph_safely(
 ) -> Radiograph:
     "`read_radiograph` in a process of its own: what crashes it, or takes too much memory or time, is a RadiographError"
     return _apart(os.getpid()).film(source, name, reduction)
+
+
+def expect_pictures():
+    "Start that process now, so that the first picture need not wait for it"
+    _apart(os.getpid()).submit("film", Source("", ""), b"", None)  # no picture; nobody asks for the answer

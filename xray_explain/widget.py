@@ -17,6 +17,7 @@ from .look import COLOURS, METHODS_SHOWN, Maps, colour_levels
 from .model import Checkpoint
 from .output import RESEARCH_USE
 from .radiograph import RadiographError, plain_name
+from .readers import expect_pictures
 from .reading import agreement_words, verdict
 from .session import Session
 from .study import thumbnail
@@ -60,6 +61,7 @@ class InferenceView(anywidget.AnyWidget, Session):
         super().__init__()
         self.coming = None  # a file on its way
         self.on_msg(lambda _, message, buffers: self.safely(self.hear, message, buffers))
+        expect_pictures()
         self.start(checkpoint, data)
 
     def __repr__(self): return "InferenceView(), live where the notebook runs"
