@@ -124,7 +124,7 @@ def test_no_mark_gets_out_of_infer(model, cli, tmp_path):
     assert b"Text is part of the picture" in told["said of good.dcm"] and b"text is part of the picture" in told["said of png"]
     record = json.loads((tmp_path / "out" / "one" / "good.json").read_text())
     assert record["burned_in_annotation"] is True
-    searched = search(every_text(tmp_path / "out") | told, "inference: results, overlays, what is said, tracebacks")
+    searched = search(every_text(tmp_path / "out") | told, "inference")
     print(f"{count} tags planted, {searched:,} bytes searched")
     assert searched > 50_000 and len(list((tmp_path / "out").rglob("*_gradcam.*"))) >= 9
 
@@ -147,7 +147,7 @@ def test_no_mark_gets_out_of_the_view(model, capfd, recwarn, tmp_path):
     assert any(b"Text is part of the picture" in what and b'"warnings": 1' in what for what in sent)
     said = "".join(capfd.readouterr()) + "".join(str(w.message) for w in recwarn)
     searched = search(every_text(tmp_path / "out") | told | {"sent": b"".join(sent), "said": said.encode()},
-                      "the view: its messages, its state, what it saves, what is said")
+                      "the view")
     print(f"{len(sent)} messages, {searched:,} bytes searched")
     assert searched > 50_000 and len(list((tmp_path / "out").iterdir())) >= 8
 
@@ -159,7 +159,7 @@ def test_no_mark_gets_into_notebooks_and_pages(tmp_path):
     run_report("inference", tmp_path / "out", data=str(tmp_path / "in"))
     texts = every_text(tmp_path / "out")
     assert {"reports/inference.html", "reports/inference.ipynb"} <= texts.keys()
-    print(f"{search(texts, 'the inference report: notebook, page, results'):,} bytes searched")
+    print(f"{search(texts, 'the inference report'):,} bytes searched")
 
 
 def test_pseudonyms_leave_no_name(model, picture, cli, tmp_path):
@@ -177,7 +177,7 @@ def test_pseudonyms_leave_no_name(model, picture, cli, tmp_path):
         status, said = cli("infer", *what, *common, "--output-dir", tmp_path / "out" / name, "--workers", 1)
         assert status == (0 if name == "one" else 1), said
         told[name] = said.encode()
-    search(every_text(tmp_path / "out") | told, "pseudonyms: results and what is said, names of files")
+    search(every_text(tmp_path / "out") | told, "pseudonyms")
     keys = lambda name: [r["image_name"] for r in json.loads((tmp_path / "out" / name / "batch_results.json").read_text())]
     assert sorted(keys("folder")) == sorted(keys("manifest")) and all(re.fullmatch("[0-9a-f]{32}", k) for k in keys("folder"))
     assert (tmp_path / "out" / "one").joinpath(f"{keys('manifest')[0]}.json").is_file()
