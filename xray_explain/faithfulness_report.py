@@ -81,8 +81,8 @@ def _mean_curves(records, shares):
 
 def faithfulness_report(
     study: Study,
-    cases: int = 40,  # of the subset
-    method_cases: int = 12,  # of them, for other methods
+    cases: int = 60,  # of the subset
+    method_cases: int = 8,  # of them, for other methods
     slow_cases: int = 5,  # of them, for methods that ask the network dozens of times
     full: bool = False,  # all cases for every method, and Score-CAM with all channels
     resamples: int = 1000,  # of the bootstrap
