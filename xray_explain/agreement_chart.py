@@ -41,7 +41,7 @@ def draw_drops(ax, cases: list[dict]):
     for k, (label, own) in enumerate(table.groupby("label")): ax.plot(own.share_inside, own.covered.astype(float), "o", ms=4, color=f"C{k}", label=f"{label}, lesion covered")
     ax.set(xlabel="share of the evidence inside", ylabel="drop of the logit", xlim=(-0.02, 1.02))
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)  # beside the points, not on them
 
 
 def draw_agreement(

@@ -148,6 +148,6 @@ def _place(page, place, x, y, width, head):
 
 
 def note_below(page, note, x, y, width, lines=5):
-    "Text whose first line stands out; gives the y below it"
-    words = wrap(note, width, BODY, lines)
-    return page.lines(words[1:], x, page.lines(words[:1], x, y), colour=MUTED)
+    "Text whose first paragraph stands out; gives the y below it"
+    words, first = wrap(note, width, BODY, lines), len(wrap(note.partition("\n")[0], width, BODY, lines))
+    return page.lines(words[first:], x, page.lines(words[:first], x, y), colour=MUTED)
