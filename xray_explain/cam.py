@@ -81,17 +81,17 @@ def _of_kind(head, kind: str | None):
     raise ValueError(f"this network's head gives no {kind!r} evidence; leave kind out, or say 'gradient'")
 
 
-def _batch(model, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     "The batch on the network's device, in its precision and as it is fastest; ValueError for what is no normalised pictures"
     if x.ndim != 4: raise ValueError(f"explain takes a batch (B, 3, H, W), got the shape {tuple(x.shape)}")
     if not x.is_floating_point(): raise ValueError(f"explain takes normalised floats, got {x.dtype}; use the checkpoint's preprocessing")
-    if x.numel(): _check_range(x, getattr(model, "preprocessing", None))
     return x.to(next(net.parameters())).contiguous(memory_format=torch.channels_last)
 
 
-def _check_range(x: torch.Tensor, way):  # `way`: a checkpoint's preprocessing, or None where the scale is not known
+def _check_range(extremes, way):  # `way`: a checkpoint's preprocessing, or None where the scale is not known
     "ValueError for NaN, and for numbers that a forgotten normalisation leaves, such as those up to 255"
-    low, high = (v.item() for v in x.aminmax())
+    if extremes is None: return
+    low, high = (v.item() for v in extremes)
     if not (math.isfinite(low) and math.isfinite(high)): raise ValueError("the pictures hold NaN or infinite numbers")
     white = max(max(m, 1 - m) / s for m, s in zip(way.mean, way.std)) if way else math.inf
     if max(-low, high) > 4 * white:
@@ -117,7 +117,8 @@ def explain(
     "Logits, probabilities, every class's evidence. Raises ValueError for an unknown method, layer or class"
     net, temperature = _parts(model)
     novelty = getattr(model, "novelty", None)
-    method, x = method.lower(), _batch(model, net, x)
+    extremes, way = x.aminmax() if x.numel() and x.is_floating_point() else None, getattr(model, "preprocessing", None)
+    method, x = method.lower(), _batch(net, x)
     if method not in METHODS: raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
     if method == "occlusion" and layer is not None: raise ValueError("occlusion asks no layer; leave layer out")
     head = find_head(net) if method == "gradcam" and layer is None else None
@@ -125,9 +126,11 @@ def explain(
         head = _of_kind(head, kind)
         kind, exact, label = kind or head.kinds[0], "additive" in head.kinds, head.method
         logits, evidence, classes, score = _by_head(_evaluating(net), head, x, classes, novelty)
+        _check_range(extremes, way)  # after the pass: asking a GPU for a number makes it wait
     else:
         if kind == "additive": raise ValueError(f"{method} at this layer is not additive; leave kind out")
         kind, exact = "gradient", False
+        _check_range(extremes, way)
         label, (logits, evidence, classes) = _by_asking(net, x, method, layer, classes)
         # the library keeps its features to itself, so here the score costs a pass of its own
         with torch.no_grad(): score = novelty.look(_evaluating(net), x)[1] if novelty else None

@@ -72,10 +72,10 @@ class Network:
 
     def __call__(self, canvases: np.ndarray) -> dict:  # (B, h, w) float32
         "Logits and probabilities (B, C), evidence (B, C, h, w), all float32, whether it is exact, scores of novelty or None"
-        x = self.checkpoint.preprocessing.normalise(canvases).contiguous(memory_format=torch.channels_last)
-        e = explain(self.checkpoint, x)
+        grey = torch.from_numpy(canvases).to(next(self.checkpoint.net.parameters()).device)
+        e = explain(self.checkpoint, self.checkpoint.preprocessing.normalise(grey))
         logits, probs, evidence = (t.float().cpu().numpy() for t in (e.logits, e.probs, e.evidence))
-        scores = [None] * len(x) if e.ood_score is None else e.ood_score.float().cpu().tolist()
+        scores = [None] * len(grey) if e.ood_score is None else e.ood_score.float().cpu().tolist()
         return {"logits": logits, "probs": probs, "evidence": evidence, "exact": e.exact, "ood_score": scores}
 
     def records(self, found: dict, keys: list[str], shapes: list[tuple], burned_in=None) -> list[tuple[dict, np.ndarray]]:

@@ -58,7 +58,7 @@ class Preprocessing:
         "(..., 3, h, w) float32, grey in all three channels"
         import torch
         grey = torch.as_tensor(canvas, dtype=torch.float32).unsqueeze(-3)
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(3, 1, 1) for v in (self.mean, self.std))
+        mean, std = (torch.tensor(v, dtype=torch.float32, device=grey.device).view(3, 1, 1) for v in (self.mean, self.std))
         return (grey - mean) / std
 
     def tensor(self, radiograph: Radiograph):  # -> torch.Tensor
