@@ -186,7 +186,7 @@ def test_names_in_several_folders_do_not_meet(model, picture, tmp_path):
 
 
 def test_two_runs_at_once(model, picture, tmp_path):
-    folder, out = fill(tmp_path / "in", picture, 12), tmp_path / "out"
+    folder, out = fill(tmp_path / "in", picture, 150), tmp_path / "out"
     options = ["--input-dir", folder, "--checkpoint", model[1], "--output-dir", out, "--workers", 1]
     first = start(*options)
     wait_for(lambda: children(first.pid))

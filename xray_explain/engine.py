@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'Options', 'run_note', 'Network', 'batches', 'ahead', 'maps_name', 'maps_file', 'Work', 'explain_batch',
-           'overlay_place', 'write_overlay', 'write_files', 'finished_batch', 'LocalEngine', 'run']
+           'overlay_place', 'write_overlay', 'write_files', 'finished_batch', 'half_the_threads', 'LocalEngine', 'run']
 
 # %% ../nbs/12_4_engine.ipynb #4f380600
 import copy
@@ -13,7 +13,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -52,6 +52,11 @@ class Options:
             if value not in known: raise ValueError(f"{what} is one of {', '.join(known)}, not {value!r}")
         if self.batch_size < 1: raise ValueError(f"a batch has at least one picture, not {self.batch_size}")
         if self.overlay_size < 0: raise ValueError(f"overlay size is a number of pixels, or 0, not {self.overlay_size}")
+
+    @property
+    def carried(self) -> int:
+        "Pixels of the longer side of the picture that is kept for drawing; 0 where none is drawn"
+        return 0 if self.overlay_format == "none" else self.overlay_size
 
 
 def run_note(checkpoint: Checkpoint, sources: Sources, options: Options) -> dict:
@@ -125,6 +130,7 @@ class Work:
     records: list[dict]
     failures: list[dict]
     locals: list  # of each picture the local logits (h, w) of its class
+    pictures: list  # of each picture what `carried_picture` gives
     maps: bytes | None  # the file of its evidence
     drawn: list | None = None  # `answer` for each overlay: its file's content, or None once it is written
 
@@ -133,12 +139,12 @@ def explain_batch(network: Network, answers: list[tuple], options: Options) -> W
     "The network's part; `answers` holds (source, whether it could be read, what `read_canvas` gives or why not)"
     failures = [{"image_name": s.key, "reason": why} for s, fine, why in answers if not fine]
     sources, found = [s for s, fine, _ in answers if fine], [what for _, fine, what in answers if fine]
-    if not sources: return Work([], [], failures, [], None)
+    if not sources: return Work([], [], failures, [], [], None)
     keys = [s.key for s in sources]
-    canvases, shapes, burned_in = zip(*found)
+    canvases, shapes, burned_in, pictures = zip(*found)
     said = network(np.stack(canvases))
     records, locals_ = zip(*network.records(said, keys, shapes, burned_in))
-    return Work(sources, list(records), failures, list(locals_), maps_file(keys, said["evidence"]) if options.maps else None)
+    return Work(sources, list(records), failures, list(locals_), list(pictures), maps_file(keys, said["evidence"]) if options.maps else None)
 
 
 def overlay_place(sources: Sources, key: str, options: Options) -> str | None:
@@ -172,6 +178,15 @@ def finished_batch(work: Work) -> dict:
     return {"records": [r for r, (fine, _) in zip(work.records, drawn) if fine], "failures": [*work.failures, *failed]}
 
 
+@contextmanager
+def half_the_threads(wanted: bool):
+    "PyTorch with half of its threads, because those that wait for one another lose much time to other processes"
+    usual = torch.get_num_threads()
+    if wanted: torch.set_num_threads(max(1, usual // 2))
+    try: yield
+    finally: torch.set_num_threads(usual)
+
+
 class LocalEngine:
     "The stages of a run on this machine"
 
@@ -182,7 +197,7 @@ class LocalEngine:
     def __call__(self, parts: Iterable[list[Source]]) -> Iterator[dict]:
         "Batches for the record file, in the order of the input"
         depth = 1 + -(-2 * max(self.workers, 1) // self.options.batch_size)  # batches ahead, so that no process waits
-        with Readers(self.workers) as self.readers:
+        with Readers(self.workers) as self.readers, half_the_threads(self.workers > 0):
             read = ahead(parts, self._read, depth)
             for work, drawing in ahead((self._explain(asked) for asked in read), self._draw, depth):
                 work.drawn = [f.result() for f in drawing]
@@ -190,7 +205,7 @@ class LocalEngine:
 
     def _read(self, part):
         way = self.network.checkpoint.preprocessing
-        return [(s, self.readers.submit("read", s, way)) for s in part]
+        return [(s, self.readers.submit("read", s, way, self.options.carried)) for s in part]
 
     def _explain(self, asked):
         work = explain_batch(self.network, [(s, *f.result()) for s, f in asked], self.options)
@@ -199,13 +214,13 @@ class LocalEngine:
 
     def _draw(self, work):
         if self.options.overlay_format == "none": return work, []
-        drawing = [self._overlay(s, r, local) for s, r, local in zip(work.sources, work.records, work.locals)]
-        work.locals = ()
+        drawing = [self._overlay(*one) for one in zip(work.sources, work.pictures, work.records, work.locals)]
+        work.locals = work.pictures = ()
         return work, drawing
 
-    def _overlay(self, source, record, local):
+    def _overlay(self, source, picture, record, local):
         model, write = self.network.checkpoint, partial(write_overlay, self.out / record["overlay"])
-        return self.readers.submit("draw", source, self.options.overlay_format, self.options.overlay_size, local,
+        return self.readers.submit("draw", source, picture, self.options.overlay_format, self.options.overlay_size, local,
                                    model.preprocessing, display_scale(model), overlay_words(record), then=write)
 
 # %% ../nbs/12_4_engine.ipynb #5de76d82

@@ -27,10 +27,10 @@ def _readers() -> Readers: return Readers(1)
 def _row(batch, work): return {"batch": batch, "work": pickle.dumps(work, 5)}
 
 
-def read_row(row: dict, way) -> dict:
+def read_row(row: dict, way, side: int) -> dict:  # `side`: of the overlay to be drawn
     "Read the pictures of a batch"
     sources = [Source(*s) for s in pickle.loads(row["work"])]
-    asked = [_readers().submit("read", s, way) for s in sources]
+    asked = [_readers().submit("read", s, way, side) for s in sources]
     return _row(row["batch"], [(s, *f.result()) for s, f in zip(sources, asked)])
 
 
@@ -53,10 +53,10 @@ def draw_row(row: dict, model: tuple, options) -> dict:  # `model`: preprocessin
     work = pickle.loads(row["work"])
     if options.overlay_format != "none":
         how = (options.overlay_format, options.overlay_size)
-        asked = [_readers().submit("draw", s, *how, local, way, scale, overlay_words(r))
-                 for s, r, local in zip(work.sources, work.records, work.locals)]
+        asked = [_readers().submit("draw", s, picture, *how, local, way, scale, overlay_words(r))
+                 for s, picture, r, local in zip(work.sources, work.pictures, work.records, work.locals)]
         work.drawn = [f.result() for f in asked]
-    work.locals = ()
+    work.locals = work.pictures = ()
     return _row(row["batch"], work)
 
 # %% ../nbs/12_5_ray_engine.ipynb #cd6f124c
@@ -96,7 +96,7 @@ class RayEngine:
         on_gpu = {"num_gpus": 1} if self.device.startswith("cuda") else {}
         rows = [_row(i, [tuple(s) for s in part]) for i, part in chapter]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
-        data = data.map(read_row, fn_kwargs={"way": model.preprocessing})
+        data = data.map(read_row, fn_kwargs={"way": model.preprocessing, "side": options.carried})
         data = data.map(ExplainRow, fn_constructor_args=(model, self.device, options),
                         compute=ray.data.ActorPoolStrategy(size=self.workers), **on_gpu)
         return data.map(draw_row, fn_kwargs={"model": (model.preprocessing, display_scale(model)), "options": options})
