@@ -50,8 +50,10 @@ def _person_findings(rows: pd.DataFrame) -> dict:
     "Ages and sexes that cannot be -> which rows (bool), for the columns that exist"
     found = {}
     if "age" in rows: found["age is missing or not from 0 to 120"] = ~pd.to_numeric(rows.age, errors="coerce").between(0, 120)
-    for name in {"gender", "sex"} & set(rows): found[f"{name} is not M or F"] = ~rows[name].isin(["M", "F"])
-    for name in {"center", "centre"} & set(rows): found[f"{name} is missing"] = rows[name].isna()
+    for name in ("gender", "sex"):
+        if name in rows: found[f"{name} is not M or F"] = ~rows[name].isin(["M", "F"])
+    for name in ("center", "centre"):
+        if name in rows: found[f"{name} is missing"] = rows[name].isna()
     return found
 
 # %% ../nbs/04_1_audit.ipynb #b25e43a2
@@ -70,7 +72,7 @@ def _picture_findings(rows: pd.DataFrame, prints: pd.DataFrame) -> list[tuple]:
     return found
 
 
-def _outline_findings(path: str, label: str, shape: tuple) -> list[tuple]:
+def _outline_findings(path: str, shape: tuple) -> list[tuple]:
     "(what, detail) of one LabelMe file, for a picture of this shape, (nan, nan) where that is unknown"
     try: outline = read_annotation(path)
     except AnnotationError as e: return [("outline that cannot be read", str(e).partition(": ")[2])]
@@ -86,8 +88,8 @@ def _outline_findings(path: str, label: str, shape: tuple) -> list[tuple]:
 
 def _all_outline_findings(rows: pd.DataFrame, prints: pd.DataFrame, progress: bool) -> list[tuple]:
     "(what, image_id, detail) of all outlines, and lesion cases that have none"
-    jobs = [(i, p, c, s) for i, p, c, s in zip(rows.image_id, rows.annotation, rows.label, prints[["rows", "columns"]].to_numpy(float)) if p]
-    read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(_outline_findings)(p, c, s) for _, p, c, s in jobs)
+    jobs = [(i, p, s) for i, p, s in zip(rows.image_id, rows.annotation, prints[["rows", "columns"]].to_numpy(float)) if p]
+    read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(_outline_findings)(p, s) for _, p, s in jobs)
     found = [(what, i, detail) for (i, *_), said in zip(jobs, tqdm(read, total=len(jobs), desc="outlines", disable=not progress))
              for what, detail in said]
     bare = rows.image_id[rows.annotation.isna() & rows.image.notna() & ~rows.label.isin(["", NORMAL])] if jobs else []

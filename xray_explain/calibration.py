@@ -91,12 +91,13 @@ def operating_point(
     at_most: float = 1.0,  # the threshold is not higher than this
 ) -> dict:  # threshold, rule, and sensitivity and specificity reached on these cases
     "The threshold on a class's probability that a rule asks for; ValueError where it cannot be had"
-    if rule != "youden" and not (isinstance(rule, float) and 0 < rule <= 1):
+    if rule != "youden" and (isinstance(rule, (str, bool)) or not 0 < rule <= 1):
         raise ValueError(f"the rule is a sensitivity, above 0 and at most 1, or 'youden', not {rule!r}")
     if not asked.any() or asked.all(): raise ValueError("an operating point needs cases of the class and others")
     alarms, hit, thresholds = roc_curve(asked, scores, drop_intermediate=False)
     # rounding must not make 19 of 20 fall short of 0.95
     i = int(np.argmax(hit - alarms)) if rule == "youden" else int(np.argmax(hit >= rule - 1e-9))
+    if not np.isfinite(thresholds[i]): raise ValueError("an operating point by 'youden' needs scores that are better than chance")
     lower = scores[scores < thresholds[i]]
     threshold = float(thresholds[i] + (lower.max() if len(lower) else 0)) / 2
     words = rule if rule == "youden" else f"sensitivity {rule:g}"
@@ -119,7 +120,7 @@ def _seen(checkpoint: Checkpoint, pictures: torch.Tensor) -> tuple[np.ndarray, t
         features, seen = stage_means(checkpoint.net, x)
         logits.append(as_logits(checkpoint.net.forward_head(features)).double().cpu())
         means.append(seen.cpu())
-    return torch.cat(logits).numpy(), torch.cat(means).clone()
+    return torch.cat(logits).numpy(), torch.cat(means)
 
 
 def calibrate(
@@ -142,4 +143,4 @@ def calibrate(
     told = {"num_images": len(labels), "before": calibration_figures(softmax(logits, 1), labels),
             "after": calibration_figures(probs, labels)}
     return replace(checkpoint, temperature=temperature, operating_points=points, calibration=told,
-                   novelty=fit_novelty(means, groups))
+                   novelty=fit_novelty(means.clone(), groups))  # a plain tensor, which can be saved

@@ -114,7 +114,9 @@ def explain(
     layer=None,  # a module or its dotted name; None: the last features
     classes=None,  # the classes to map, None for all; the slow methods pay for each
 ) -> Explanation:
-    "Logits, probabilities, every class's evidence. Raises ValueError for an unknown method, layer or class"
+    """Logits, probabilities, every class's evidence
+
+    Raises ValueError for an unknown method, kind, layer or class, and for pictures that hold NaN or are not normalised"""
     net, temperature = _parts(model)
     novelty = getattr(model, "novelty", None)
     extremes, way = x.aminmax() if x.numel() and x.is_floating_point() else None, getattr(model, "preprocessing", None)
@@ -128,7 +130,7 @@ def explain(
         logits, evidence, classes, score = _by_head(_evaluating(net), head, x, classes, novelty)
         _check_range(extremes, way)  # after the pass: asking a GPU for a number makes it wait
     else:
-        if kind == "additive": raise ValueError(f"{method} at this layer is not additive; leave kind out")
+        if kind not in (None, "gradient"): raise ValueError(f"{method} at this layer gives no {kind!r} evidence; leave kind out")
         kind, exact = "gradient", False
         _check_range(extremes, way)
         label, (logits, evidence, classes) = _by_asking(net, x, method, layer, classes)

@@ -46,7 +46,8 @@ def _training(checkpoint: Checkpoint, procedure: tuple) -> str:
     if recipe: lines.append("- Recipe: " + ", ".join(f"{k} {v}" for k, v in recipe.items()))
     kept = ("epoch", "val_loss", "val_accuracy", "val_auc")
     figures = [f"{k} {known[k]:.4g}" for k in kept if isinstance(known.get(k), (int, float))]
-    if figures: lines.append("- Best on validation: " + ", ".join(figures))
+    which = "Last" if recipe.get("keep") == "last" else "Best"
+    if figures: lines.append(f"- {which} epoch, on validation: " + ", ".join(figures))
     if recipe.get("start", "hub") != "hub":
         lines.append(f"- It started from other weights, {recipe['start']}. Where those had learned from the same data, they may"
                      " have seen validation cases, and the figures on validation are too good.")

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import rankdata, spearmanr
 
 from .cache import cached_table
-from .performance import SMALLEST, estimate, group_weights
+from .performance import SMALLEST, estimate, group_weights, independent
 from .reliance import reliance_records
 from .select import spread_evenly
 from .study import Study
@@ -81,8 +81,8 @@ def _drop(values, weights) -> dict | None:
     if not known.any(): return None
     with np.errstate(invalid="ignore"): positive = weights @ (values > 0) / weights.sum(1)
     figures = (_median(values, weights), ((values > 0).mean(), positive))
-    few = (weights > 0).any(0).sum() < SMALLEST
-    told = [{"value": float(v), "low": np.nan, "high": np.nan} if few else estimate(v, many) for v, many in figures]
+    enough = independent(weights) >= SMALLEST
+    told = [estimate(v, many, enough) for v, many in figures]
     return {"median_drop": told[0], "positive": told[1], "num_images": int(known.sum())}
 
 

@@ -172,9 +172,14 @@ def _pseudonym(args) -> str | None:
     return pseudonym(read_key(args.pseudonymise, args.output_dir), Path(args.image).name)
 
 
+_OF_MANY = {"device": "cpu", "precision": "fp32", "overlay_size": 0, "maps": False, "engine": "local", "ray_address": ""}
+
+
 def infer(args) -> int:
     "Explain one picture, a folder, or the pictures of a manifest"
     if not args.image: return _infer_many(args)
+    for name, usual in _OF_MANY.items():
+        if getattr(args, name) != usual: raise ValueError(f"--{name.replace('_', '-')} is for folders and manifests, not for one picture")
     from xray_explain.finding import encoded, overlay_suffix
     from xray_explain.output import write_bytes, write_json
     from xray_explain.readers import read_radiograph_safely

@@ -246,11 +246,12 @@ def run(
 ) -> tuple[int, int]:  # how many are explained and how many failed, all in all
     "Explain pictures into a folder of results; raises RunError where that cannot begin or go on"
     out = Path(output_dir)
+    stages = engine(checkpoint, sources, out, options, workers, device)  # what cannot be used must not cost the records
     with open_run(out, run_note(checkpoint, sources, options), resume) as path, disk_errors(lambda: Index(path).done):
         index = Index(path, _promised(out))
         state = lambda wanted: batches(sources, options.batch_size, lambda key: index.state(key) == wanted)
         retried = state("failed") if index.done < len(index) else ()
-        finished = engine(checkpoint, sources, out, options, workers, device)(chain(retried, state("new")))
+        finished = stages(chain(retried, state("new")))
         bar = tqdm(total=count, initial=index.done, desc="explaining", unit="picture", disable=not progress)
         try:
             with bar, RecordFile(path) as records, closing(finished):

@@ -17,14 +17,14 @@ import pandas as pd
 
 from .evaluation import said
 from xray_explain.faithfulness import (
-    FEWEST, RANDOM, REPLACED, ROAD_SHARES, SHARES, additivity, better, canvases_of, faithfulness_figures,
+    RANDOM, REPLACED, ROAD_SHARES, SHARES, additivity, better, canvases_of, faithfulness_figures,
     faithfulness_records, stratified,
 )
 from .figures import save_figure
 from .localize import MEASURES as PLACES
 from .method_figures import draw_faithfulness
 from xray_explain.methods import (
-    METHODS, SHOWN, localization_figures, localization_of, method_maps, moved_maps,
+    METHODS, SHOWN, localization_of, method_agreement, method_maps, moved_maps,
 )
 from .output import RESEARCH_USE
 from .performance import group_weights
@@ -108,7 +108,7 @@ def faithfulness_report(
                            "asks_network": bool(METHODS[name].asks)} for name, m in sizes.items()},
         "faithfulness": faithfulness_figures(records, weights, groups), "gain_over": {name: over(name)[SHOWN]["gain"] for name in TRIVIAL},
         "curves": _mean_curves(records, SHARES), "sanity": sanity,
-        "localization": localization_figures(localization_of(maps, study.masks[chosen]), weights, groups),
+        "localization": method_agreement(localization_of(maps, study.masks[chosen]), weights, groups),
         "failures": [{"image_id": i, "reason": why} for i, why in study.failures],
     }
     return {**report, "answer": answer(report)}, seconds
@@ -128,7 +128,7 @@ def _number(told: str = "", kind="number") -> dict: return {"type": kind, "descr
 
 
 _ESTIMATE = _object({"value": _number("a mean over cases; null where there is none", ["number", "null"]),
-                     "low": _number("of the 95 % interval; null with fewer than 5 groups", ["number", "null"]),
+                     "low": _number("of the 95 % interval; null with fewer than ten groups", ["number", "null"]),
                      "high": _number("the same", ["number", "null"]),
                      "undefined_resamples": _number("resamples in which there is no mean", "integer")},
                     "with a 95 % interval by resampling groups", optional=("undefined_resamples",))

@@ -248,6 +248,7 @@ def _probe_features(net: nn.Module):
     "Features and picture size of the first probe that the network accepts; None if it has no head of its own"
     for x in _probes(net):
         try: features = net.forward_features(x)
+        except torch.OutOfMemoryError: raise  # says nothing about the head
         except (AssertionError, RuntimeError, ValueError): continue
         if not torch.is_tensor(features) or features.ndim not in (3, 4): return None
         whole, parts = as_logits(net(x)), as_logits(net.forward_head(features))

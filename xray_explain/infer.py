@@ -108,7 +108,7 @@ def infer_radiographs(checkpoint: Checkpoint, radiographs: list[Radiograph]) -> 
     x = torch.stack([checkpoint.preprocessing.tensor(r) for r in radiographs])
     e = explain(checkpoint, x)
     scores = [None] * len(radiographs) if e.ood_score is None else e.ood_score.tolist()
-    arrays = zip(radiographs, e.logits.numpy(), e.probs.numpy(), e.centred.numpy(), scores)
+    arrays = zip(radiographs, *(t.cpu().numpy() for t in (e.logits, e.probs, e.centred)), scores)
     return [Inference(checkpoint, r, logits, probs, centred, e.exact, score) for r, logits, probs, centred, score in arrays]
 
 

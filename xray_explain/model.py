@@ -118,13 +118,13 @@ def _tensors(path: Path) -> tuple[dict, dict]:
 def _read_safetensors(path: Path) -> tuple[dict, dict]:
     "Header and weights of our own format"
     metadata, weights = _tensors(path)
-    try:
-        header = json.loads(metadata["xray_explain"])
-        way = Preprocessing(**_tuples(header["preprocessing"]))
-        return {**header, "preprocessing": way, "novelty": _take_novelty(weights)}, weights
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    try: header = dict(json.loads(metadata["xray_explain"]))
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise CheckpointError(f"{path.name}: safetensors without an xray_explain header; "
                               "bare weights can start a training, but cannot be used as a checkpoint") from None
+    try: return {**header, "preprocessing": Preprocessing(**_tuples(header["preprocessing"])), "novelty": _take_novelty(weights)}, weights
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise CheckpointError(f"{path.name}: its header is broken, or made by a newer version; update xray_explain") from None
 
 
 def _take_novelty(weights: dict) -> Novelty | None:

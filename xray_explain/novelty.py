@@ -70,8 +70,9 @@ def fit_novelty(
     rank: int = 32,  # axes, at most a quarter of the pictures
     flagged: float = 0.01,  # share of these pictures that scores above 1
 ) -> Novelty:
-    "Describe familiar pictures; ValueError for fewer than 20"
+    "Describe familiar pictures; ValueError for fewer than 20, or than 5 groups"
     if len(means) < 20: raise ValueError(f"{len(means)} pictures are too few to say what is unlike them; 20 are enough")
+    if len(set(groups)) < 5: raise ValueError(f"{len(set(groups))} groups are too few to say what is unlike them; 5 are enough")
     from sklearn.model_selection import GroupKFold  # not at the top: it would slow down every start
 
     rank = min(rank, len(means) // 4, means.shape[1] // 2)

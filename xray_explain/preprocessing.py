@@ -51,8 +51,16 @@ class Preprocessing:
 
     def canvas(self, radiograph: Radiograph) -> np.ndarray:
         "(h, w) float32 in [0, 1]: contrast, then size; ValueError for pixels of another kind or range"
-        pixels = enhance(_checked(radiograph.pixels), self.contrast)
+        pixels = enhance(self._reduced(radiograph), self.contrast)
         return self.geometry(radiograph.shape).to_canvas(pixels)
+
+    def _reduced(self, radiograph):
+        "The pixels as `read` would have them: of a JPEG that was read whole, for display, means of squares as its decoder makes"
+        pixels = _checked(radiograph.pixels)
+        whole = radiograph.format == "JPEG" and radiograph.file_shape is None
+        factor = self.reduction(radiograph.shape) if whole else 1
+        if factor == 1: return pixels
+        return cv2.resize(pixels, tuple(-(-n // factor) for n in pixels.shape[::-1]), interpolation=cv2.INTER_AREA)
 
     def normalise(self, canvas):  # array or tensor (..., h, w) in [0, 1] -> torch.Tensor
         "(..., 3, h, w) float32, grey in all three channels"

@@ -26,7 +26,9 @@ def read_key(
     try:
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as f: f.write(secrets.token_hex(32) + "\n")
     except FileExistsError: pass
-    key = path.read_bytes().strip()[:64]
+    except OSError as e: raise ValueError(f"{plain_name(path)}: the key cannot be made ({e.strerror}); check its folder") from None
+    try: key = path.read_bytes().strip()[:64]
+    except OSError as e: raise ValueError(f"{plain_name(path)}: the key cannot be read ({e.strerror})") from None
     if len(key) < 16: raise ValueError(f"{plain_name(path)}: a key has at least 16 characters; name a file that is not there, and one is made")
     return key
 

@@ -93,11 +93,12 @@ class RayEngine:
     def _dataset(self, ray, chapter):
         "One row for each batch, lazily through the stages"
         model, options = self.checkpoint, self.options
-        on_gpu = {"num_gpus": 1} if self.device.startswith("cuda") else {}
+        # of several GPUs Ray shows each actor its own alone
+        device, on_gpu = ("cuda", {"num_gpus": 1}) if self.device.startswith("cuda") else (self.device, {})
         rows = [_row(i, [tuple(s) for s in part]) for i, part in chapter]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
         data = data.map(read_row, fn_kwargs={"way": model.preprocessing, "side": options.carried})
-        data = data.map(ExplainRow, fn_constructor_args=(model, self.device, options),
+        data = data.map(ExplainRow, fn_constructor_args=(model, device, options),
                         compute=ray.data.ActorPoolStrategy(size=self.workers), **on_gpu)
         return data.map(draw_row, fn_kwargs={"model": (model.preprocessing, display_scale(model)), "options": options})
 

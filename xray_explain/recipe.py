@@ -46,6 +46,7 @@ class Recipe:
     seed: int = _option(0, "of everything that is left to chance")
 
     def __post_init__(self):
+        if self.batch_size < 2 or self.epochs < 1: raise ValueError("batch_size is 2 or more, epochs 1 or more")
         if self.freeze and not self.start: raise ValueError("freeze keeps weights as they start: name some with start")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:

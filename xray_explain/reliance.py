@@ -18,7 +18,6 @@ from .annotation import read_annotation
 from .cam import explain
 from .dataset import Cases
 from .model import Checkpoint
-from .radiograph import read_radiograph
 
 # %% ../nbs/10_3_reliance.ipynb #4769940c
 def cover(
@@ -77,7 +76,7 @@ def confounder_mask(
 
 def _without(canvas, mask, avoid, path, preprocessing):
     "A canvas without what a mask holds: covered, truly removed where there is such a picture, and as much elsewhere"
-    removed = {"removed": preprocessing.canvas(read_radiograph(path))} if path else {}
+    removed = {"removed": preprocessing.canvas(preprocessing.read(path))} if path else {}
     if not mask.any(): return removed  # another exposure has no outline
     other = elsewhere(canvas, mask, avoid)
     return {"covered": cover(canvas, mask), **removed, "elsewhere": None if other is None else cover(canvas, other)}
@@ -85,7 +84,7 @@ def _without(canvas, mask, avoid, path, preprocessing):
 
 def _variants(row, preprocessing, beside) -> dict:
     "The picture of a case as it is, and without each thing that is outlined in it: (name, way) -> canvas"
-    film = read_radiograph(row.image)
+    film = preprocessing.read(row.image)
     canvas, place = preprocessing.canvas(film), preprocessing.geometry(film.shape).mask_to_canvas
     masks = {name: place(confounder_mask(row.image, name, film.shape)) for name in beside}
     if row.annotation: masks[""] = place(read_annotation(row.annotation).mask(film.shape))

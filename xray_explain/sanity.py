@@ -33,7 +33,8 @@ def _forget(net, names, seed):
     "Initialise the parameters anew, those without a layer by shuffling; give the layers"
     layers = {name.rpartition(".")[0]: net.get_submodule(name.rpartition(".")[0]) for name in names}
     # layers initialise themselves from the global random state, which is put back
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    devices = {p.device for p in net.parameters() if p.is_cuda}
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
         torch.manual_seed(seed)
         for name in names:
             if hasattr(layers[name.rpartition(".")[0]], "reset_parameters"): continue

@@ -16,8 +16,7 @@ from .cam import explain
 from .dataset import Cases
 from .localize import enlarge, share_inside
 from .model import Checkpoint
-from .performance import estimate, group_weights
-from .radiograph import read_radiograph
+from .performance import SMALLEST, estimate, group_weights, independent
 from .reliance import confounder_mask, counterpart, cover, reliance_records
 from .study import Study, examine
 
@@ -32,9 +31,9 @@ def _covered_logits(checkpoint, cases, name, has):
     "(N, C) logits with the suspect covered where it is, NaN elsewhere"
     way, logits = checkpoint.preprocessing, np.full((len(cases), len(checkpoint.class_names)), np.nan)
     for i in np.flatnonzero(has):
-        film = read_radiograph(cases.table.image.iloc[i])
+        film = way.read(cases.table.image.iloc[i])
         mask = way.geometry(film.shape).mask_to_canvas(confounder_mask(cases.table.image.iloc[i], name, film.shape))
-        logits[i] = explain(checkpoint, way.normalise(cover(way.canvas(film), mask)[None])).logits[0].numpy()
+        logits[i] = explain(checkpoint, way.normalise(cover(way.canvas(film), mask)[None])).logits[0].cpu().numpy()
     return logits
 
 
@@ -53,7 +52,7 @@ def _mean(values, weights) -> dict | None:
     if not known.any(): return None
     drawn = weights[:, known]
     with np.errstate(invalid="ignore"): resampled = drawn @ values[known] / drawn.sum(1)
-    return estimate(values[known].mean(), resampled)
+    return estimate(values[known].mean(), resampled, independent(drawn) >= SMALLEST)
 
 
 def accuracy_figures(
@@ -127,7 +126,7 @@ def shortcut_figures(
     "Everything that tells whether a classifier follows the suspect; ValueError where it is outlined nowhere"
     study, way = examine(checkpoint, cases, progress=progress), checkpoint.preprocessing
     cases = replace(cases, table=study.table)  # those that could be read
-    films = [read_radiograph(p) for p in study.table.image]
+    films = [way.read(p) for p in study.table.image]
     masks = np.stack([way.geometry(f.shape).mask_to_canvas(confounder_mask(p, name, f.shape))
                       for p, f in zip(study.table.image, films)])
     has = masks.any((1, 2))
@@ -154,7 +153,8 @@ RULE = ("swayed: accuracy falls when the suspect is exchanged, and the logit fal
 
 
 def _told(e, form=".2f"):
-    "A figure with its interval"
+    "A figure with its interval, where the cases are enough for one"
+    if np.isnan(e["low"]): return f"{e['value']:{form}}"
     return f"{e['value']:{form}} ({e['low']:{form}} to {e['high']:{form}})"
 
 

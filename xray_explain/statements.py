@@ -72,21 +72,43 @@ def beside_trivial(report: dict) -> str:
     return f"{told} A grid of {report['grid'][0]} × {report['grid'][1]} cells that knew the outline would reach {report['grid_ceiling']:.2f}."
 
 # %% ../nbs/10_9_statements.ipynb #b4b95a30
+def _covers_more(gap) -> bool | None:
+    "Whether covering the lesion does more than covering as much elsewhere; None where the cases are too few to say"
+    return None if not gap or _missing(gap["median_drop"]["low"]) else gap["median_drop"]["low"] > 0
+
+
+def _how_far(drop) -> str:
+    "A drop in words"
+    return f"in {100 * drop['positive']['value']:.0f} % of {drop['num_images']} cases, by a median of {with_interval(drop['median_drop'])}"
+
+
+def _by_twins(causal) -> str:
+    "What healthy twins say, and beside it covering, which is the weaker test: it leaves a trace of its own"
+    drop, gap = causal["removed"], causal["covered_less_elsewhere"]
+    told = f"a healthy twin in place of the lesion lowers the true class's logit {_how_far(drop)}"
+    low, more = drop["median_drop"]["low"], _covers_more(gap)
+    if _missing(low): return f"{told[0].upper()}{told[1:]}; that is too few to say more."
+    if low <= 0: return f"That the decision rests on the lesion is not shown: {told}, whatever the map shows."
+    beside = {None: "", True: "; covering it does more than covering as much elsewhere, too",
+              False: "; covering it, a weaker test, is not shown to do more than covering as much elsewhere"}[more]
+    return f"The decision rests on the lesion: {told}{beside}" + (f" (median difference {with_interval(gap['median_drop'])})." if beside else ".")
+
+
+def _by_covering(causal) -> str:
+    "What covering the lesion and as much elsewhere say"
+    gap, more = causal["covered_less_elsewhere"], _covers_more(causal["covered_less_elsewhere"])
+    told = f"covering the lesion lowers the true class's logit {_how_far(causal['covered'])}"
+    if more is None: return f"{told[0].upper()}{told[1:]}; that is too few to say whether covering as much elsewhere would do the same."
+    if more: return f"The decision rests on the lesion: {told}, and covering as much elsewhere by {with_interval(causal['elsewhere']['median_drop'])}."
+    return (f"That the decision rests on the lesion is not shown, whatever the map shows: {told}, which is not shown to be more than "
+            f"covering as much elsewhere does (median difference {with_interval(gap['median_drop'])}).")
+
+
 def what_it_rests_on(report: dict) -> str:
     "Whether the logit follows the lesion; '' where nothing could be taken away"
     causal = report["causal"]
     if not causal or not causal["covered"]: return ""
-    kind = "removed" if causal["removed"] else "covered"
-    drop, gap = causal[kind], causal["covered_less_elsewhere"]
-    told = f"On {drop['num_images']} cases {'a healthy twin in place of' if kind == 'removed' else 'covering'} the lesion lowers the true class's logit by a median of {with_interval(drop['median_drop'])}"
-    if not gap or _missing(gap["median_drop"]["low"]): told += "; that is too few to say whether covering as much elsewhere would do the same."
-    elif gap["median_drop"]["low"] > 0:
-        often = gap["positive"]["value"]
-        how = "" if often >= 0.9 else f" more often than not ({100 * often:.0f} % of the cases)"
-        told = f"The decision rests on the lesion{how}: {told[0].lower()}{told[1:]}, and covering as much elsewhere by {with_interval(causal['elsewhere']['median_drop'])}."
-    else:
-        told += (f", but covering the lesion does no more than covering as much elsewhere (median difference {with_interval(gap['median_drop'])}): "
-                 "the decision rests on something else, whatever the map shows.")
+    told = _by_twins(causal) if causal["removed"] else _by_covering(causal)
     idle, inside = causal["mostly_inside_without_drop"], causal["mostly_inside"]
     if idle > inside / 4: told += f" In {idle} of the {inside} cases whose evidence lies mostly inside, covering the lesion does not lower the logit at all."
     return told
@@ -98,7 +120,7 @@ def by_size(report: dict) -> str:
     if len(parts) < 2: return ""
     small, large = parts[0], parts[-1]
     a, b = small["measures"]["hit"], large["measures"]["hit"]
-    told = f"{with_interval(a, True)} of the lesions in the {small['group']} of the picture, {with_interval(b, True)} of those in the largest third"
+    told = f"{with_interval(a, True)} of the lesions in the {small['group']} of the picture, {with_interval(b, True)} of those in the {large['group'].partition(',')[0]}"
     if not _apart(a, b): return f"No difference between small and large lesions is shown: the hottest point hits {told}" + ("; the intervals overlap." if not _missing(a["low"]) else ".")
     if a["value"] < b["value"]: return f"Small lesions are {'mostly missed' if a['value'] < 0.5 else 'missed more often'}: the hottest point hits {told}."
     return f"Large lesions are missed more often: the hottest point hits {told}."

@@ -152,10 +152,10 @@ ARRAYS = ("rows", "probs", "ood_score", "evidence", "logits", "masks", "intensit
 def _explained(checkpoint, rows, canvases, masks) -> tuple[bool, dict]:
     "Whether the evidence of a batch is exact, and its `ARRAYS`"
     e = explain(checkpoint, checkpoint.preprocessing.normalise(np.stack(canvases)))
-    ood = np.full(len(rows), np.nan) if e.ood_score is None else e.ood_score.numpy().astype(float)
+    ood = np.full(len(rows), np.nan) if e.ood_score is None else e.ood_score.cpu().numpy().astype(float)
     return e.exact, {
-        "rows": np.array([r.Index for r in rows]), "probs": e.probs.numpy().astype(float), "ood_score": ood,
-        "evidence": e.evidence.numpy(), "logits": e.logits.numpy(), "masks": np.stack(masks),
+        "rows": np.array([r.Index for r in rows]), "probs": e.probs.cpu().numpy().astype(float), "ood_score": ood,
+        "evidence": e.evidence.cpu().numpy(), "logits": e.logits.cpu().numpy(), "masks": np.stack(masks),
         "intensity": np.stack([brightness(c, e.evidence.shape[2:]) for c in canvases])}
 
 

@@ -208,24 +208,26 @@ class Trainer:
         self.optimiser.step()
         self.schedule.step()
         if self.mean: self.mean.update(self.net, self.schedule.last_epoch)
-        return torch.stack([told.detach(), led.detach()]).cpu()
+        return torch.stack([told.detach(), led.detach()])
 
     def epoch(self, pictures, masks, labels, progress=True) -> dict:
         "One pass over the training cases; mean losses"
         number = len(self.history) + 1
         torch.manual_seed(self.recipe.seed * 1000 + number)
         rng = torch.Generator().manual_seed(self.recipe.seed * 1000 + number)
-        batches, sums = self.batches(labels, rng), torch.zeros(2)
+        batches, sums = self.batches(labels, rng), torch.zeros(2, device=self.device)
         self.net.train()
         for m in self.frozen: m.eval()  # the statistics of batch normalisation stay too
         bar = tqdm(batches, desc=f"epoch {number}/{self.recipe.epochs}", disable=not progress, leave=False)
         for n, b in enumerate(bar, 1):
             sums += self.step(pictures[b], masks[b], labels[b], rng)
-            bar.set_postfix(loss=f"{sums[0] / n:.3f}")
+            if progress and n % 10 == 0: bar.set_postfix(loss=f"{sums[0] / n:.3f}")  # a GPU is waited for
         return dict(zip(("train_loss", "guidance_loss"), (sums / len(batches)).tolist()))
 
     def note(self, figures: dict):
-        "Add an epoch to the history, and keep the weights if they are the best so far, or always"
+        "Add an epoch to the history, and keep the weights if they are the best so far, or always; TrainingError for a loss that is no number"
+        if not np.isfinite(figures["val_loss"]):
+            raise TrainingError(f"the loss is no number after epoch {len(self.history) + 1}: lower the rate")
         self.history.append({"epoch": len(self.history) + 1, **figures})
         if self.recipe.keep == "last" or figures["val_loss"] == min(h["val_loss"] for h in self.history):
             self.best = {k: v.clone() for k, v in self.judged.state_dict().items()}
@@ -257,7 +259,7 @@ def evidence_scale(checkpoint: Checkpoint, pictures: torch.Tensor, labels: torch
     scales = []
     for c in range(len(checkpoint.class_names)):
         x = checkpoint.preprocessing.normalise(pictures[labels == c] / 255)
-        maps = torch.cat([explain(checkpoint.net, b).centred[:, c] for b in x.split(32)]) if len(x) else x[:, 0]
+        maps = torch.cat([explain(checkpoint.net, b).centred[:, c].cpu() for b in x.split(32)]) if len(x) else x[:, 0]
         positive = maps[maps > 0] * maps.shape[1] * maps.shape[2]
         scales.append(float(np.percentile(positive, 95)) if len(positive) else 1.0)
     return tuple(scales)
@@ -300,6 +302,8 @@ def train(
     out = Path(out)
     _open_run(out, recipe, cases.classes)
     fit, held = training_split(cases, recipe.seed)
+    if absent := sorted(set(cases.classes) - set(fit.table.label)):
+        raise TrainingError(f"no case of {', '.join(absent)} is left to train on")
     way = preprocessing_of(recipe)
     pictures, masks, labels = load_canvases(fit, way, progress)
     held_pictures, _, held_labels = load_canvases(held, way, progress)
