@@ -121,9 +121,19 @@ def test_signatures_are_code(walk):
     assert not [url for url, found in seen.items() if re.search(r"\]\(/\d\d_|\]\(https://xray-explain", found["text"])]
 
 
-def test_search_finds_a_page(address, browser):
+def test_docstrings_are_text_and_in_order(walk):
+    from xray_explain.report import save_contrast
+    pages = {url.rsplit("/", 1)[1]: found for url, found in walk[0].items()}
+    assert save_contrast.__doc__.replace("`", "") in pages["13_report.html"]["text"]
+    assert not [name for name, found in pages.items() if "Call self as a function" in found["text"]]
+    names = [name for name in pages["16_cli.html"]["ids"] if name in ("phantom", "audit", "split", "train", "view")]
+    assert names == ["phantom", "audit", "split", "train", "view"]
+
+
+@pytest.mark.parametrize("opened", ["served", "as a file"])
+def test_search_finds_a_page(address, browser, opened):
     page = browser.new_page()
-    page.goto(address[0])
+    page.goto(address[0] if opened == "served" else (address[1] / "index.html").as_uri())
     page.keyboard.press("/")
     page.keyboard.type("pseudonym")
     page.get_by_role("link", name=re.compile("pseudonym", re.I)).first.wait_for(timeout=5000)
@@ -141,6 +151,27 @@ def test_dark_and_light(address, browser):
         page.goto(address[0] + "CHANGELOG.html")
         assert (page.evaluate(bright) > 127) == (scheme == "dark")
         page.close()
+
+
+def test_a_figure_can_be_enlarged(address, browser):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto(address[0] + "understand/metrics.html")
+    figure, large = page.locator("main img").first, page.locator("dialog.large-figure")
+    figure.click()
+    assert large.locator("img").bounding_box()["width"] > 1.3 * figure.bounding_box()["width"]
+    page.keyboard.press("Escape")
+    large.wait_for(state="hidden")
+    page.close()
+
+
+def test_the_bars_show_where_one_is(address, browser):
+    page = browser.new_page(viewport={"width": 1200, "height": 700})
+    page.goto(address[0] + "tutorials/view.html")
+    assert page.locator(".navbar .nav-link.active").all_inner_texts() == ["Use it"]
+    page.goto(address[0] + "16_cli.html")
+    box = page.locator("#quarto-sidebar a.active").bounding_box()
+    assert 60 < box["y"] < 700 - box["height"]
+    page.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

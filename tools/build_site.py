@@ -19,6 +19,13 @@ PUBLISHED = "https://xray-explain.github.io/xray_explain"
 FOLDED = "#| code-fold: true\n#| code-summary: code\n"
 
 
+def as_text(documented: str) -> str:
+    "A function's documentation, whose docstring is text and not HTML, and nothing where Python makes one up"
+    signature, fence, told = documented.rpartition("```\n")
+    told = told.replace("*Call self as a function.*", "")
+    return signature + fence + re.sub(r"`[^`]*`|<", lambda m: "&lt;" if m[0] == "<" else m[0], told)
+
+
 def processed():
     "The notebooks as nbdev shows them, in _proc/: what a module exports as documentation instead of code"
     from nbdev import processors, serve
@@ -30,11 +37,16 @@ def processed():
             if module := processors._default_exp(self.nb): self.k.run_cell(f"from xray_explain.{module} import *")
 
         def __call__(self, cell):
-            if "show_doc(" in cell.source: super().__call__(cell)
+            if "show_doc(" not in cell.source: return
+            super().__call__(cell)
+            for output in cell.outputs:
+                if told := output.get("data", {}).get("text/markdown"): output["data"]["text/markdown"] = as_text("".join(told))
 
     class Filter(processors.FilterDefaults):
         def base_procs(self): return [documented if p is processors.exec_show_docs else p for p in super().base_procs()]
 
+    named = processors._def_names
+    processors._def_names = lambda *a: list(named(*a))[::-1]  # nbdev puts each before the one that came before it
     serve.FilterDefaults = Filter
     return serve.proc_nbs(n_workers=0, force=True)
 
@@ -97,6 +109,8 @@ def main(how=""):
         print("Built by smalldocs; with Quarto (https://quarto.org/docs/get-started) on the PATH, Quarto builds it")
     place = gather()
     render(place, how)
+    index = place / "_docs" / "search.json"  # as a script too, which a page that was opened as a file may load
+    index.with_suffix(".js").write_text(f"window.searchIndex = {json.dumps(index.read_text(encoding='utf-8'))}", encoding="utf-8")
     shutil.rmtree(ROOT / "_docs", ignore_errors=True)
     shutil.move(place / "_docs", ROOT / "_docs")
     print(f"open {Path('_docs/index.html')}")

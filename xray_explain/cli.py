@@ -289,7 +289,7 @@ def _split_parser(p):
 def _train_parser(p):
     p.add_argument("data", help=DATA)
     _manifest(p)
-    p.add_argument("--output-dir", required=True, help="for state, log, curve and model.safetensors; a training in it is continued")
+    p.add_argument("--output-dir", required=True, metavar="DIR", help="for state, log, curve and model.safetensors; a training in it is continued")
     p.add_argument("--half", action="store_true", help="write convolutions and matrices in float16")
     _add(p, "device", "auto", "'cpu' or 'cuda'; 'auto': a GPU if there is one")
     for f in fields(Recipe): _add(p, f.name, f.default, f.metadata["help"])
@@ -328,11 +328,13 @@ def _evaluate_parser(p):
 
 def _report_parser(p):
     p.add_argument("reports", nargs="*", metavar="REPORT", help="gallery, annotation, evaluation, faithfulness, inference (default: all)")
-    p.add_argument("--data", default="", metavar="DIR", help="folder or zip of a data set (default: 150 phantoms)")
+    p.add_argument("--data", default="", metavar="DIR", help="folder or zip of a data set (default: 150 phantoms); reported on are "
+                   "the cases marked 'test', or all, and with --set split=val others")
     _manifest(p)
     p.add_argument("--checkpoint", default="", metavar="FILE", help="(default: the demo)")
     p.add_argument("--output-dir", default="results", metavar="DIR", help="(default: results)")
-    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any parameter of the reports, such as threshold=0.3; may be repeated")
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the reports, such as threshold=0.3; "
+                   "the first cell of each report's notebook has them, and a wrong NAME is answered with all; may be repeated")
     p.add_argument("--cache", action=argparse.BooleanOptionalAction, default=True,
                    help="take predictions and evidence from an earlier report on the same data and checkpoint (default), or compute them anew")
 

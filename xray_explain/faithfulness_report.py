@@ -168,7 +168,7 @@ SCHEMA = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "f
     "localization": _by_name(_object({"num_images": _number("outlined cases", "integer"), **_PLACES, "gain": _object(_PLACES)}),
                              "map -> agreement with the outlines; gain over Grad-CAM"),
     "failures": {"type": "array", "items": _object({"image_id": {"type": "string"}, "reason": {"type": "string"}})},
-    "answer": {"type": "array", "items": {"type": "string"}, "minItems": 3, "maxItems": 6},
+    "answer": {"type": "array", "items": {"type": "string"}, "minItems": 6, "maxItems": 6},
 })}
 
 # %% ../nbs/13_3_faithfulness_report.ipynb #5f7bc62d
@@ -277,7 +277,7 @@ def methods_sentence(report: dict) -> str:
 
 
 def answer(report: dict) -> list[str]:
-    "The report in five or six sentences"
+    "The report in six sentences"
     return [f(report) for f in (exactness_sentence, faithful_sentence, trivial_sentence, weights_sentence, survivors_sentence, methods_sentence)]
 
 # %% ../nbs/13_3_faithfulness_report.ipynb #60b2462a

@@ -38,7 +38,7 @@ class Recipe:
     smoothing: float = _option(0.05, "of the labels")
     dropout: float = _option(0.2, "before the classifier")
     balance: str = _option("weights", "against unequal classes: 'weights' in the loss, 'sampling' of the cases, or 'none'")
-    guidance: float = _option(0.0, "weight of the term that asks for evidence inside the outlines")
+    guidance: float = _option(0.0, "weight of the term that asks for evidence inside the outlines (1 is usual; 0: none)")
     form: str = _option("overlap", "of that term: 'share', 'overlap' or 'outside'")
     precision: str = _option("fp32", "'bf16' computes the network in bfloat16, with weights and losses in float32")
     keep: str = _option("best", "which weights: 'best' on validation, or 'last', for a final training whose length is known")

@@ -40,7 +40,9 @@ def named(schema: dict) -> dict:
     return {"type": "object", "additionalProperties": schema}
 
 
-def many(schema: dict) -> dict: return {"type": "array", "items": schema}
+def many(schema: dict) -> dict:
+    "An array of any length of what the schema allows"
+    return {"type": "array", "items": schema}
 
 # %% ../nbs/13_3_report_schema.ipynb #6b3ebbab
 ESTIMATE = record(("undefined_resamples",), value=or_null(NUMBER, "null where it is not defined"),
