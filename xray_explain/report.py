@@ -4,24 +4,27 @@
 
 # %% auto #0
 __all__ = ['THIRDS', 'preview', 'gallery_rows', 'colour_legend', 'save_gallery', 'most_confused', 'contrast_rows',
-           'save_contrast', 'comparison_cases', 'comparison_panels', 'save_comparison', 'explanation_figure']
+           'save_contrast', 'comparison_cases', 'comparison_panels', 'save_comparison', 'explanation_figure',
+           'pictures_fingerprint', 'origin_note']
 
 # %% ../nbs/13_report.ipynb #7d2cdd48
+import hashlib
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import Image
+from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
+from . import __version__
 from .figures import Tile, draw_comparison, draw_explanation, draw_gallery
 from .infer import Inference
 from .heatmap import contrast_of
 from .select import select_examples, spread_evenly
 from .model import Checkpoint
-from .output import probability_text
+from .output import fingerprint, probability_text
 from .overlay import NO_EVIDENCE
 from .study import Study, display_scale, heatmap_of, shown_case, strength_in_words, thumbnail
 
@@ -172,3 +175,27 @@ def explanation_figure(inference: Inference, normalize: str = "absolute", side: 
     tiles = [Tile(picture, heat(c), None, name, _evidence(heat(c))) for c, name in enumerate(names)]
     return draw_explanation(tiles, list(inference.probs), f"{inference.prediction}, confidence {probability_text(inference.confidence)}",
                             inference.radiograph.name, **colour_legend(inference.checkpoint, normalize))
+
+# %% ../nbs/13_report.ipynb #9c2b7e42
+def _content(path: Path) -> str:
+    "SHA-256 of a file; '' for one that cannot be opened, which the report names among its failures"
+    try:
+        with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError: return ""
+
+
+def pictures_fingerprint(paths: list[Path]) -> str:
+    "SHA-256 of the names and contents of pictures, in their order"
+    return fingerprint([p.name for p in paths], [_content(p) for p in paths])
+
+
+def origin_note(
+    prints: dict,  # SHA-256 of 'data' and 'checkpoint', such as a study's fingerprints
+    kept_in: str = "",  # the file that holds them in full
+    **parameters,  # what the report was asked for; what is empty is left out
+) -> Markdown:
+    "Version, data, checkpoint and parameters of a report in one line"
+    asked = ", ".join(f"{name} {value}" for name, value in parameters.items() if value not in ("", [], None))
+    where = f"in full in {kept_in}" if kept_in else "the first 16 digits"
+    return Markdown(f"xray_explain {__version__}; data {prints['data'][:16]}…, checkpoint {prints['checkpoint'][:16]}… "
+                    f"(SHA-256, {where}); {asked}.")
