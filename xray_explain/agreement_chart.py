@@ -16,7 +16,7 @@ from .output import RESEARCH_USE
 # %% ../nbs/11_6_agreement_chart.ipynb #da1cdd55
 MARKS = {"random": ("x", "the same map anywhere"), "centre": ("+", "a Gaussian in the middle"), "intensity": ("v", "brightness"),
          "gradcam": ("d", "Grad-CAM"), "ceiling": ("|", "ceiling of the grid")}
-RAISED = {"centre": -0.15, "intensity": 0.15}  # lines between measures; maps without knowledge often lie on one another
+RAISED = {"centre": -0.28, "intensity": 0.28}  # lines between measures; maps without knowledge often lie on one another
 
 
 def draw_measures(ax, measures: dict, names: dict):
@@ -27,7 +27,7 @@ def draw_measures(ax, measures: dict, names: dict):
         if told["low"] is not None and not np.isnan(told["low"]): ax.plot([told["low"], told["high"]], [y, y], color="black", lw=2)
         ax.plot(told["value"], y, "o", color="black", ms=6, zorder=5, label="evidence" if not y else None)
         for k, (name, (mark, _)) in enumerate(MARKS.items()):
-            if name in told["maps"]: ax.plot(told["maps"][name]["value"], y + RAISED.get(name, 0), mark, color=f"C{k}", ms=9, mew=2, fillstyle="none" if name == "gradcam" else "full")
+            if name in told["maps"]: ax.plot(told["maps"][name]["value"], y + RAISED.get(name, 0), mark, color=f"C{k}", ms=7, mew=2, fillstyle="none" if name == "gradcam" else "full")
     for k, (mark, label) in enumerate(MARKS.values()): ax.plot([], [], mark, color=f"C{k}", mew=2, ms=8, label=label, fillstyle="none" if mark == "d" else "full")
     ax.set(xlim=(-0.02, 1.02), ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)))
     ax.set_yticklabels([names[m] for m in shown], fontsize=9)

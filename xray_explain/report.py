@@ -49,7 +49,7 @@ def _said(study: Study, i: int) -> str:
     "What case i is, and what the model said of it"
     row = study.table.loc[i]
     others = ", ".join(f"{c} {probability_text(p)}" for c, p in zip(study.classes, study.probs[i]) if c != row.prediction)
-    return f"{row.label}, called {row.prediction} {probability_text(row.confidence)} ({others})\n{row.image_id}"
+    return f"{row.label}, called {row.prediction} {probability_text(row.confidence)}\n{others}\n{row.image_id}"
 
 
 def gallery_rows(
@@ -155,7 +155,7 @@ def comparison_panels(study: Study, records: pd.DataFrame, k: int = 6, normalize
         heat = heatmap_of(study.checkpoint, study.centred[i], c, picture.shape, normalize)
         found, third = by_name.loc[row.image_id], THIRDS[int(np.ceil(3 * place[row.image_id])) - 1]
         panels.append(Tile(picture, heat, mask, f"IoU {found.iou:.2f}, {'hit' if found.hit else 'miss'}",
-                           f"{row.label}, {third} third of overlaps\ncalled {row.prediction}, p = {probability_text(row.confidence)}\n{row.image_id}\n{_evidence(heat)}".strip()))
+                           f"{row.label}, {third} third of overlaps\ncalled {row.prediction} {probability_text(row.confidence)}\n{row.image_id}\n{_evidence(heat)}".strip()))
     return panels
 
 
