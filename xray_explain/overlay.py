@@ -60,7 +60,7 @@ def stamp(
     text: str,  # parts separated by ' · ', which may be put on lines of their own
     below: bool = False,  # the strip is put below the picture, which gets higher by it
 ) -> np.ndarray:  # (H, W, 3) uint8
-    "A copy of the picture with text on a dark strip inside its emptier edge, bottom or top; what is still too long loses its middle"
+    "A copy with text on a dark strip inside the emptier edge, bottom or top; what is still too long loses its middle"
     if picture.dtype != np.uint8: raise ValueError(f"stamp needs a uint8 picture, got {picture.dtype}")
     height, width = picture.shape[:2]
     lines, size = _stamp_lines(plain_text(text), width, (height * width) ** 0.5)
@@ -77,14 +77,14 @@ def stamp(
 
 
 def _emptier(picture, strip):
-    "The row where a strip begins: at the bottom unless the top has less sharp corners, where a side marker lies, and less colour"
+    "The row where a strip begins: at the top where less is sharp in its corners, as a side marker is, and less coloured"
     k = -(-picture.shape[1] // 5)
 
     def content(rows):
         _, green, blue = cv2.split(rows)
         steps = cv2.morphologyEx(green, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         corners = np.hstack([steps[:, :k], steps[:, -k:]])
-        return max(np.percentile(shown, 99.8) for shown in (corners, cv2.absdiff(green, blue)))  # the maximum would be noise
+        return max(np.percentile(p, 99.8) for p in (corners, cv2.absdiff(green, blue)))  # the maximum would be noise
     return 0 if content(picture[:strip]) < content(picture[-strip:]) else len(picture) - strip
 
 

@@ -155,7 +155,8 @@ def comparison_panels(study: Study, records: pd.DataFrame, k: int = 6, normalize
         heat = heatmap_of(study.checkpoint, study.centred[i], c, picture.shape, normalize)
         found, third = by_name.loc[row.image_id], THIRDS[int(np.ceil(3 * place[row.image_id])) - 1]
         panels.append(Tile(picture, heat, mask, f"IoU {found.iou:.2f}, {'hit' if found.hit else 'miss'}",
-                           f"{row.label}, {third} third of overlaps\ncalled {row.prediction} {probability_text(row.confidence)}\n{row.image_id}\n{_evidence(heat)}".strip()))
+                           f"{row.label}, {third} third of overlaps\ncalled {row.prediction} "
+                           f"{probability_text(row.confidence)}\n{row.image_id}\n{_evidence(heat)}".strip()))
     return panels
 
 
