@@ -100,6 +100,7 @@ def test_pages_stand_alone(results, name):
     assert not re.search(r'(?:src|href)="(?!data:|#)', page) and "<script" not in page and "@import" not in page
     assert "import pandas" not in page and "data:image/jpeg;base64" in page
     assert "Traceback" not in page
+    assert "Where this comes from" in page and page.count("(SHA-256, ") == 1
 
 
 def test_no_place_of_this_machine(results, data):

@@ -22,7 +22,7 @@ from hostile_corpus import bombs
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 import xray_explain
-from xray_explain.output import RESEARCH_USE
+from xray_explain.output import RESEARCH_USE, probability_text
 from xray_explain.phantom import make_phantom
 from xray_explain.serve import view_notebook
 from xray_explain.session import Session
@@ -216,13 +216,22 @@ def test_a_phantom_is_there_and_python_draws_the_same(screen):
 
 def test_what_is_seen_together(screen):
     assert screen.text(".xe-use") == RESEARCH_USE and "synthetic phantoms" in screen.text(".xe-model")
-    assert re.fullmatch(r"Benign confidence \d\.\d\d, calibrated", screen.text(".xe-verdict")) and "operating point" in screen.text(".xe-notes")
+    assert re.fullmatch(r"Benign confidence (> )?\d\.\d\d\d, calibrated", screen.text(".xe-verdict")) and "operating point" in screen.text(".xe-notes")
     assert re.search(r"IoU \d\.\d\d, hottest point (in|out)side, \d+% of the evidence inside", screen.text(".xe-measured"))
     assert screen.find(".xe-classes meter").count() == 3
     session = Session()
     session.start()
     top, x, y = session.maps.peak(session)
     assert screen.text(".xe-readout").startswith(f"Highest at x {x}, y {y}: Benign +{top:.3g}, 100 % of full colour")
+
+
+def test_probabilities_are_written_as_in_python(browser):
+    page = browser.new_page()
+    source = (Path(xray_explain.__file__).parent / "browser" / "page.js").read_text(encoding="utf-8")
+    asked = [0, 0.0004, 0.001, 0.25, 0.98765, 0.9992, 1]
+    told = page.evaluate(f"(asked) => {{ {source}; return asked.map(probability); }}", asked)
+    assert told == [probability_text(p) for p in asked]
+    page.close()
 
 
 def test_numbers_are_written_in_full(browser):

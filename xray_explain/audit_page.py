@@ -71,6 +71,11 @@ def save_audit(audit: Audit, output_dir: str | Path) -> list[Path]:
 COLOURS = ("#4c78a8", "#f58518", "#c0392b", "#54a24b", "#8e6bbf", "#8c6d46", "#d98bb3", "#777777")  # of classes, in their order
 
 
+def _colour(i: int) -> str:
+    "The colour of the i-th class; after eight classes they begin again"
+    return COLOURS[i % len(COLOURS)]
+
+
 def _draw_counts(ax, audit: Audit):
     counts = audit.by_class().drop(index="all").drop(columns=["all", "outlined"])
     if counts.empty or not len(counts.columns): counts = audit.by_class().drop(index="all")[["all"]].rename(columns={"all": "cases"})
@@ -79,16 +84,20 @@ def _draw_counts(ax, audit: Audit):
 
 
 def _draw_sizes(ax, audit: Audit, usable: pd.DataFrame):
-    for c, colour in zip(audit.listing.classes, COLOURS):
-        own = usable[usable.label == c]
-        ax.plot(own["columns"], own["rows"], ".", color=colour, alpha=0.6, ms=4)
-    ax.set(title="sizes", xlabel="columns, pixels", ylabel="rows, pixels", xlim=(0, None), ylim=(0, None))
+    "A disc for each size, its area the number of pictures, in rings by class"
+    counts = pd.crosstab([usable["columns"], usable["rows"]], usable.label).reindex(columns=list(audit.listing.classes), fill_value=0)
+    area = 6 + 600 * counts.cumsum(axis=1) / max(1, len(usable))
+    for i, c in reversed(list(enumerate(counts))):
+        own = counts.index[counts[c] > 0]
+        ax.scatter(own.get_level_values(0), own.get_level_values(1), area.loc[own, c], color=_colour(i), linewidths=0, clip_on=False, zorder=3)
+    beyond = lambda name: 1.05 * usable[name].max() if usable[name].notna().any() else 1
+    ax.set(title="sizes", xlabel="columns, pixels", ylabel="rows, pixels", xlim=(0, beyond("columns")), ylim=(0, beyond("rows")))
 
 
 def _draw_ages(ax, audit: Audit, usable: pd.DataFrame):
     age = pd.to_numeric(usable.age, errors="coerce")
     shown = [age[(usable.label == c) & age.between(0, 120)] for c in audit.listing.classes]
-    ax.hist(shown, np.arange(0, 125, 10), stacked=True, color=COLOURS[:len(shown)])
+    ax.hist(shown, np.arange(0, 125, 10), stacked=True, color=[_colour(i) for i in range(len(shown))])
     ax.set(title="ages", xlabel="years")
 
 
@@ -156,16 +165,19 @@ def draw_doubles(audit: Audit, most: int = 12) -> Figure | None:
     odd = label[audit.pairs.a] != label[audit.pairs.b]
     pairs = audit.pairs.assign(odd=odd).sort_values("odd", ascending=False, kind="stable").head(most)
     across = min(3, len(pairs))
-    fig = Figure(figsize=(3.6 * across, 2.3 * -(-len(pairs) // across) + 0.5), dpi=100, layout="constrained")
+    fig = Figure(figsize=(3.6 * across, 2.4 * -(-len(pairs) // across) + 0.6), dpi=100, layout="constrained")
+    fig.get_layout_engine().set(h_pad=0.1)
     axs = fig.subplots(-(-len(pairs) // across), 2 * across, squeeze=False).reshape(-1, 2)
     for ax in axs.flat: ax.axis("off")
     for places, pair in zip(axs, pairs.itertuples()):
-        for ax, i, apart in zip(places, (pair.a, pair.b), ("", "\nequal files" if pair.equal else f"\n{pair.bits} of 256 bits differ")):
+        apart = "equal files" if pair.equal else f"{pair.bits} of 256 bits differ"
+        for ax, i in zip(places, (pair.a, pair.b)):
             case = audit.pictures.iloc[i]
             size = f"{case['columns']:g} × {case['rows']:g}"
-            _draw_small(ax, case.image, case.annotation, f"{case.image_id}\n{case.label or 'no label'}, {size}{apart}")
+            _draw_small(ax, case.image, case.annotation, f"{case.image_id}\n{case.label or 'no label'}, {size}\n{apart}")
             ax.title.set_color(COLOURS[2] if pair.odd else "black")
-    fig.suptitle(f"{audit.listing.name}: {len(pairs)} of {len(audit.pairs)} pairs of doubles"
+    of = f" of {len(audit.pairs)}" if len(pairs) < len(audit.pairs) else ""
+    fig.suptitle(f"{audit.listing.name}: {len(pairs)}{of} pair{'s' if len(audit.pairs) > 1 else ''} of doubles"
                  + ("; red: their labels differ" if odd.any() else ""), x=0.01, ha="left")
     fig.supxlabel(RESEARCH_USE, fontsize=8)
     return fig

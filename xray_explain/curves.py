@@ -77,7 +77,7 @@ def draw_curves(
         draw_roc(roc, asked, probs[:, c], name, thresholds.get(name))
         draw_precision_recall(pr, asked, probs[:, c], name, thresholds.get(name))
     draw_confusion(table, counts, classes)
-    table.set_title("likeliest class", fontsize=10)
+    table.set_title("confusion matrix, likeliest class", fontsize=10)
     for name, b in bins.items(): draw_reliability(sure, b, name)
     sure.plot([0, 1], [0, 1], color="grey", lw=0.8)
     _unit_axes(roc, "1 - specificity", "sensitivity", "ROC, one class against the rest")

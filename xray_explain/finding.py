@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from .heatmap import FAINT, display_scale, positive_heatmap
-from .output import RESEARCH_USE
+from .output import RESEARCH_USE, probability_text
 from .overlay import create_overlay, resized, stamp
 from .preprocessing import Preprocessing
 from .radiograph import Radiograph, read_radiograph
@@ -75,7 +75,7 @@ def shown_shape(shape: tuple[int, int], side: int) -> tuple[int, int]:
 def overlay_words(record: dict) -> str:
     "Class and probability for an overlay, and a warning where the picture is unlike the training"
     warning = "UNLIKE TRAINING, do not trust · " if record["unlike_training"] else ""
-    return f"{warning}{record['prediction']} {record['confidence']:.2f}"
+    return f"{warning}{record['prediction']} {probability_text(record['confidence'])}"
 
 
 def draw_overlay(

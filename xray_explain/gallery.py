@@ -118,6 +118,7 @@ def _lower(name):
 
 
 def nothing(page, text, x, y, size):
+    "A dashed frame that says what is not there; gives the y below it"
     empty_place(page, text, x, y, size)
     return y + size[0]
 

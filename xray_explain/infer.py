@@ -19,6 +19,7 @@ from .finding import above_operating_point, draw_overlay, evidence_in_words, ove
 from .heatmap import NORMALIZATIONS, display_scale, heatmap_of
 from .model import Checkpoint
 from .novelty import UNLIKE
+from .output import probability_text
 from .pixels import printable
 from .radiograph import Radiograph, find_radiographs, read_radiograph
 
@@ -66,7 +67,7 @@ class Inference:
         if self.unlike_training: lines.append(f"{UNLIKE.capitalize()} (score {self.ood_score:.2f}, familiar up to 1)")
         for c, point in self.checkpoint.operating_points.items():
             where = "above" if c in self.above_operating_point else "below"
-            lines.append(f"{c} {scores[c]:.2f} is {where} the operating point {point['threshold']:.2g} "
+            lines.append(f"{c} {probability_text(scores[c])} is {where} the operating point {probability_text(point['threshold'])} "
                          f"chosen for {point['rule']} on validation")
         return lines + ([] if self.checkpoint.calibration else ["The confidence is not calibrated"])
 
@@ -171,7 +172,7 @@ def note_of(record: dict) -> str:
 def results_table(records: list[dict]) -> str:
     "Picture, class, confidence and each class's probability as text"
     from tabulate import tabulate
-    rows = [[printable(r["image_name"]), r["prediction"], f"{r['confidence']:.3f}", *(f"{p:.3f}" for p in r["scores"].values()),
+    rows = [[printable(r["image_name"]), r["prediction"], probability_text(r["confidence"]), *map(probability_text, r["scores"].values()),
              r["evidence"], note_of(r)] for r in records]
     names = list(records[0]["scores"]) if records else []
     return tabulate(rows, ["image", "prediction", "confidence", *names, "evidence", "note"], disable_numparse=True)

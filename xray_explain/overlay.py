@@ -58,18 +58,34 @@ def create_overlay(
 def stamp(
     picture: np.ndarray,  # (H, W, 3) uint8
     text: str,  # parts separated by ' · ', which may be put on lines of their own
+    below: bool = False,  # the strip is put below the picture, which gets higher by it
 ) -> np.ndarray:  # (H, W, 3) uint8
-    "A copy of the picture with text on a dark strip inside its bottom edge; what is still too long loses its middle"
+    "A copy with text on a dark strip inside the emptier edge, bottom or top; what is still too long loses its middle"
     if picture.dtype != np.uint8: raise ValueError(f"stamp needs a uint8 picture, got {picture.dtype}")
     height, width = picture.shape[:2]
     lines, size = _stamp_lines(plain_text(text), width, (height * width) ** 0.5)
-    strip = min(round((0.4 + 1.3 * len(lines)) * size), height)
+    strip = round((0.4 + 1.3 * len(lines)) * size)
+    if below: picture, height = np.vstack([picture, np.zeros((strip, width, 3), np.uint8)]), height + strip
+    strip = min(strip, height)
+    top = height - strip if below else _emptier(picture, strip)
     dark = picture.copy()
-    dark[-strip:] = dark[-strip:] // 10 * 3
+    dark[top : top + strip] = dark[top : top + strip] // 10 * 3
     image = Image.fromarray(dark)
     words = "\n".join(shorten(line, 0.97 * width, size) for line in lines)
-    ImageDraw.Draw(image).text((width / 2, height - strip / 2), words, (236, 238, 241), font(size), "mm", align="center")
+    ImageDraw.Draw(image).text((width / 2, top + strip / 2), words, (236, 238, 241), font(size), "mm", align="center")
     return np.asarray(image)
+
+
+def _emptier(picture, strip):
+    "The row where a strip begins: at the top where less is sharp in its corners, as a side marker is, and less coloured"
+    k = -(-picture.shape[1] // 5)
+
+    def content(rows):
+        _, green, blue = cv2.split(rows)
+        steps = cv2.morphologyEx(green, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        corners = np.hstack([steps[:, :k], steps[:, -k:]])
+        return max(np.percentile(p, 99.8) for p in (corners, cv2.absdiff(green, blue)))  # the maximum would be noise
+    return 0 if content(picture[:strip]) < content(picture[-strip:]) else len(picture) - strip
 
 
 def _stamp_lines(text, width, side):
@@ -146,9 +162,8 @@ def tile_image(
     tile: Tile,
     size: tuple[int, int] | None = None,  # (h, w) at which it is drawn; None: the radiograph's own
 ) -> np.ndarray:  # (h, w, 3) uint8
-    "The overlay with the outline, and in words where nothing is positive"
+    "The overlay with the outline; its title has to say where nothing is positive"
     size = size or tile.picture.shape
     heatmap = resized(unit_range(tile.heatmap, "the heatmap"), size)
     image = create_overlay(resized(grey_rgb(tile.picture), size), heatmap)
-    if tile.mask is not None: image = draw_outline(image, resized(np.asarray(tile.mask, bool), size))
-    return image if np.any(tile.heatmap) else stamp(image, NO_EVIDENCE)
+    return image if tile.mask is None else draw_outline(image, resized(np.asarray(tile.mask, bool), size))

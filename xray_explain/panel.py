@@ -117,15 +117,13 @@ def panel_image(
     words: str,  # what stands below, parts separated by ' · '
     side: int = 900,  # pixels of a pane's longer side, at least
 ) -> np.ndarray:  # (h, w, 3) uint8 RGB
-    "Both panes side by side with a line of text below them, which ends in the research-use line"
+    "Both panes side by side with text below them, which ends in the research-use line"
     factor = max(1, side / max(look.pane))
     large = Look(**look.turned, pane=tuple(round(n * factor) for n in look.pane))
     plain, over = draw_panes(pixels, maps, large, mask)
-    if maps.peak(look)[0] <= 0: over = stamp(over, NO_EVIDENCE)
     gap = np.zeros((plain.shape[0], 8, 3), np.uint8)
-    panes = np.hstack([plain, gap, over])
-    strip = np.zeros((panes.shape[1] // 16, panes.shape[1], 3), np.uint8)
-    return stamp(np.vstack([panes, strip]), f"{words} · {RESEARCH_USE}")
+    if maps.peak(look)[0] <= 0: words = f"{words} · {NO_EVIDENCE}"
+    return stamp(np.hstack([plain, gap, over]), f"{words} · {RESEARCH_USE}", below=True)
 
 
 def panel_png(*args, **kwargs) -> bytes:

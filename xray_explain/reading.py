@@ -15,7 +15,7 @@ from .infer import Inference
 from .localize import compute_cam_iou, enlarge, pointing_hit, share_inside
 from .look import METHODS_SHOWN, Look, Maps
 from .model import Checkpoint
-from .output import RESEARCH_USE, six_digits
+from .output import RESEARCH_USE, probability_text, six_digits
 
 # %% ../nbs/15_4_reading.ipynb #5f195a4d
 def verdict(one: Inference, label: str = "") -> dict:
@@ -36,7 +36,7 @@ def shown_words(one: Inference, maps: Maps, look: Look) -> str:
     full = "its own maximum" if own else f"{maps.absolute:.3g} local logits"
     warning = ["UNLIKE TRAINING, do not trust"] if one.unlike_training else []
     contour = f", contour at {look.threshold:.2f} of it" if look.contour else ""
-    return " · ".join([*warning, f"{one.prediction} {one.confidence:.2f}",
+    return " · ".join([*warning, f"{one.prediction} {probability_text(one.confidence)}",
                        f"{METHODS_SHOWN[look.method]} for {shown_name(one.checkpoint.class_names, look)}, "
                        f"full colour at {full}{contour}"])
 

@@ -4,23 +4,28 @@
 
 # %% auto #0
 __all__ = ['THIRDS', 'preview', 'gallery_rows', 'colour_legend', 'save_gallery', 'most_confused', 'contrast_rows',
-           'save_contrast', 'comparison_cases', 'comparison_panels', 'save_comparison', 'explanation_figure']
+           'save_contrast', 'comparison_cases', 'comparison_panels', 'save_comparison', 'explanation_figure',
+           'pictures_fingerprint', 'origin_note']
 
 # %% ../nbs/13_report.ipynb #7d2cdd48
+import hashlib
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from IPython.display import Image
+from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 from PIL import Image as Picture
 
+from . import __version__
 from .figures import Tile, draw_comparison, draw_explanation, draw_gallery
 from .infer import Inference
 from .heatmap import contrast_of
 from .select import select_examples, spread_evenly
 from .model import Checkpoint
+from .output import fingerprint, probability_text
+from .overlay import NO_EVIDENCE
 from .study import Study, display_scale, heatmap_of, shown_case, strength_in_words, thumbnail
 
 # %% ../nbs/13_report.ipynb #3ba45375
@@ -43,8 +48,8 @@ def _tile(study: Study, i: int, c: int, normalize: str, note: str = "") -> Tile:
 def _said(study: Study, i: int) -> str:
     "What case i is, and what the model said of it"
     row = study.table.loc[i]
-    others = ", ".join(f"{c} {p:.2f}" for c, p in zip(study.classes, study.probs[i]) if c != row.prediction)
-    return f"{row.label}, called {row.prediction} {row.confidence:.2f} ({others})\n{row.image_id}"
+    others = ", ".join(f"{c} {probability_text(p)}" for c, p in zip(study.classes, study.probs[i]) if c != row.prediction)
+    return f"{row.label}, called {row.prediction} {probability_text(row.confidence)}\n{others}\n{row.image_id}"
 
 
 def gallery_rows(
@@ -70,7 +75,7 @@ def colour_legend(checkpoint: Checkpoint, normalize: str = "absolute") -> dict:
 
 
 def save_gallery(study: Study, class_idx: int, output_dir: str | Path, k: int = 3, normalize: str = "absolute") -> Path:
-    "Draw gallery_<Class>.png and give its place"
+    "Draw gallery_CLASS.png and give its place"
     path = Path(output_dir) / f"gallery_{study.classes[class_idx]}.png"
     draw_gallery(gallery_rows(study, class_idx, k, normalize), k, path, f"{study.classes[class_idx]}: right and wrong",
                  **colour_legend(study.checkpoint, normalize))
@@ -92,8 +97,12 @@ def _why(study: Study, i: int, a: int, b: int, normalize: str) -> tuple[Tile, Ti
     picture, mask = shown_case(study, i)
     gap = study.logits[i, a] - study.logits[i, b]
     note = f"{_said(study, i)}\nlogit of {study.classes[a]} less {study.classes[b]}: {gap:+.2f}"
-    tile = lambda x, y: Tile(picture, contrast_of(study.checkpoint, study.evidence[i], x, y, picture.shape, normalize), mask,
-                             f"why {study.classes[x]} rather than {study.classes[y]}", note)
+
+    def tile(x, y):
+        heat = contrast_of(study.checkpoint, study.evidence[i], x, y, picture.shape, normalize)
+        title = f"why {study.classes[x]} rather than {study.classes[y]}"
+        said = strength_in_words(heat)
+        return Tile(picture, heat, mask, title + (f": {NO_EVIDENCE if said == 'none' else said}" if said else ""), note)
     return tile(a, b), tile(b, a)
 
 
@@ -109,7 +118,7 @@ def contrast_rows(study: Study, a: int, b: int, k: int = 3, normalize: str = "ab
 
 
 def save_contrast(study: Study, a: int, b: int, output_dir: str | Path, k: int = 3, normalize: str = "absolute") -> Path:
-    "Draw contrast_<a>_<b>.png and give its place"
+    "Draw contrast_A_B.png and give its place"
     names = [study.classes[c] for c in (a, b)]
     path, bar = Path(output_dir) / f"contrast_{'_'.join(names)}.png", colour_legend(study.checkpoint, normalize)
     if "unit" not in bar: bar["unit"] = "local logit, one class less the other"
@@ -146,7 +155,8 @@ def comparison_panels(study: Study, records: pd.DataFrame, k: int = 6, normalize
         heat = heatmap_of(study.checkpoint, study.centred[i], c, picture.shape, normalize)
         found, third = by_name.loc[row.image_id], THIRDS[int(np.ceil(3 * place[row.image_id])) - 1]
         panels.append(Tile(picture, heat, mask, f"IoU {found.iou:.2f}, {'hit' if found.hit else 'miss'}",
-                           f"{row.label}, {third} overlaps\ncalled {row.prediction}, p = {row.confidence:.2f}\n{row.image_id}\n{_evidence(heat)}".strip()))
+                           f"{row.label}, {third} third of overlaps\ncalled {row.prediction} "
+                           f"{probability_text(row.confidence)}\n{row.image_id}\n{_evidence(heat)}".strip()))
     return panels
 
 
@@ -164,5 +174,29 @@ def explanation_figure(inference: Inference, normalize: str = "absolute", side: 
     picture, names = thumbnail(inference.radiograph.pixels, side), inference.checkpoint.class_names
     heat = lambda c: heatmap_of(inference.checkpoint, inference.centred, c, picture.shape, normalize)
     tiles = [Tile(picture, heat(c), None, name, _evidence(heat(c))) for c, name in enumerate(names)]
-    return draw_explanation(tiles, list(inference.probs), f"{inference.prediction}, confidence {inference.confidence:.3f}",
+    return draw_explanation(tiles, list(inference.probs), f"{inference.prediction}, confidence {probability_text(inference.confidence)}",
                             inference.radiograph.name, **colour_legend(inference.checkpoint, normalize))
+
+# %% ../nbs/13_report.ipynb #9c2b7e42
+def _content(path: Path) -> str:
+    "SHA-256 of a file; '' for one that cannot be opened, which the report names among its failures"
+    try:
+        with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError: return ""
+
+
+def pictures_fingerprint(paths: list[Path]) -> str:
+    "SHA-256 of the names and contents of pictures, in their order"
+    return fingerprint([p.name for p in paths], [_content(p) for p in paths])
+
+
+def origin_note(
+    prints: dict,  # SHA-256 of 'data' and 'checkpoint', such as a study's fingerprints
+    kept_in: str = "",  # the file that holds them in full
+    **parameters,  # what the report was asked for; what is empty is left out
+) -> Markdown:
+    "Version, data, checkpoint and parameters of a report in one line"
+    asked = ", ".join(f"{name} {value}" for name, value in parameters.items() if value not in ("", [], None))
+    where = f"in full in {kept_in}" if kept_in else "the first 16 digits"
+    return Markdown(f"xray_explain {__version__}; data {prints['data'][:16]}…, checkpoint {prints['checkpoint'][:16]}… "
+                    f"(SHA-256, {where}); {asked}.")

@@ -40,6 +40,8 @@ const PAGE = `
 
 /** Text of numbers as a reader writes them. */
 const digits = (value) => String(Number(value.toPrecision(3))).replaceAll("-", "−");
+/** As `probability_text` has it: never rounded to a certainty. */
+const probability = (p) => p < 0.001 ? "< 0.001" : p > 0.999 ? "> 0.999" : p.toFixed(3);
 const signed = (value) => (value > 0 ? "+" : "") + digits(value);
 const bytes = (view) => view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
 

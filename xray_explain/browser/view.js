@@ -133,10 +133,10 @@ function render({ model, el }) {
     // calibration was fitted on pictures like those of the training
     const worth = t.unfamiliar ? "not to be trusted" : t.calibrated ? "calibrated" : "not calibrated";
     $(".xe-verdict").classList.toggle("xe-doubt", t.unfamiliar);
-    $(".xe-verdict").append(strong, ` confidence ${t.confidence.toFixed(2)}, ${worth}`);
+    $(".xe-verdict").append(strong, ` confidence ${probability(t.confidence)}, ${worth}`);
     t.scores.forEach((p, i) => {
       all(".xe-classes meter")[i].value = p;
-      all(".xe-classes output")[i].textContent = p.toFixed(2);
+      all(".xe-classes output")[i].textContent = probability(p);
     });
     t.notes.forEach((text, i) => {
       const line = document.createElement("li");
