@@ -6,7 +6,7 @@ import sys
 import cv2
 import pytest
 
-from xray_explain.output import RESEARCH_USE
+from xray_explain.output import RESEARCH_USE, probability_text
 from xray_explain.phantom import write_phantoms
 
 
@@ -47,8 +47,8 @@ def test_one_picture(pictures, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "demo checkpoint" in done.stdout and "synthetic phantoms" in done.stdout and RESEARCH_USE in done.stdout
     record = json.loads((tmp_path / f"{path.stem}.json").read_text())
-    assert f"{path.name}: {record['prediction']}, confidence {record['confidence']:.3f}" in done.stdout
-    for name, p in record["scores"].items(): assert f"{name} {p:.3f}" in done.stdout
+    assert f"{path.name}: {record['prediction']}, confidence {probability_text(record['confidence'])}" in done.stdout
+    for name, p in record["scores"].items(): assert f"{name} {probability_text(p)}" in done.stdout
     assert cv2.imread(str(tmp_path / f"{path.stem}_gradcam.png")).shape[:2] == cv2.imread(str(path)).shape[:2]
 
 

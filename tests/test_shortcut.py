@@ -74,7 +74,7 @@ def test_one_caught_one_not_accused(tmp_path):
     assert verdict["verdict"] == "caught" and figures["accuracy"]["as_is"]["value"] > 0.8 > 0.2 > figures["accuracy"]["exchanged"]["value"]
     assert figures["evidence"]["on_suspect"]["value"] > 4 * figures["evidence"]["suspect_area"]["value"]
     demo = load_checkpoint()
-    cases = read_cases(write_phantoms(tmp_path / "demo", 8, 600, 256, 1, False, marker), demo.class_names)
+    cases = read_cases(write_phantoms(tmp_path / "demo", 11, 600, 256, 1, False, marker), demo.class_names)
     figures, verdict = judged(demo, cases)
     assert verdict["verdict"] == "clean", verdict
     assert figures["drop"]["lesion"]["low"] > abs(figures["drop"]["suspect"]["value"])

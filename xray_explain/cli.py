@@ -181,7 +181,7 @@ def infer(args) -> int:
     for name, usual in _OF_MANY.items():
         if getattr(args, name) != usual: raise ValueError(f"--{name.replace('_', '-')} is for folders and manifests, not for one picture")
     from xray_explain.finding import encoded, overlay_suffix
-    from xray_explain.output import write_bytes, write_json
+    from xray_explain.output import probability_text, write_bytes, write_json
     from xray_explain.readers import read_radiograph_safely
     from xray_explain.sources import overlay_stem
     out = Path(args.output_dir)
@@ -191,8 +191,8 @@ def infer(args) -> int:
         from xray_explain.infer import infer_radiographs
         one = infer_radiographs(checkpoint, [film.result()])[0]
     stem = overlay_stem(Path(one.radiograph.name).stem).removesuffix("_gradcam")
-    print(f"{one.radiograph.name}: {one.prediction}, confidence {one.confidence:.3f}")
-    for name, p in one.record["scores"].items(): print(f"  {name} {p:.3f}")
+    print(f"{one.radiograph.name}: {one.prediction}, confidence {probability_text(one.confidence)}")
+    for name, p in one.record["scores"].items(): print(f"  {name} {probability_text(p)}")
     print(f"  evidence for {one.prediction}: {one.evidence_in_words}", *one.notes, sep="\n  ")
     form = "none" if args.no_gradcam else args.overlay_format
     if form != "none":

@@ -39,7 +39,7 @@ def draw_cascade(ax, by_depth: list, references: dict, title: str):
     for (name, found), style in zip(references.items(), (":", "-.")):
         ax.axhline(found["likeness"]["value"], color="black", ls=style, lw=1, label=name)
     ax.axhspan(SURVIVES, 1.02, color="#d62728", alpha=0.08, lw=0)
-    ax.text(depth[-1], 0.99, "survives", ha="right", va="top", fontsize=8, color="#d62728")
+    ax.text(depth[-1], 0.99, "fails", ha="right", va="top", fontsize=8, color="#d62728")
     ax.set(ylim=(-0.02, 1.02), xlabel="stages with random weights", ylabel="likeness (size of rank correlation)",
            xticks=[0, *depth])
     ax.set_title(title, fontsize=10)
