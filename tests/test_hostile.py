@@ -148,7 +148,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(original, tmp_path):
     ({"localization": {"relative": {"threshold": 2}}}, "localisation"), ({"localization": [0.4]}, "localisation"),
     ({"preprocessing": {"size": [10**6, 10**6]}}, "no sane size"), ({"preprocessing": {"size": [96]}}, "no sane size"),
     ({"preprocessing": {"std": [0, 0, 0]}}, "mean and standard deviation"), ({"preprocessing": {"fit": "squeeze"}}, "not known"),
-    ({"preprocessing": {"contrast": "magic"}}, "without an xray_explain header"), ({"preprocessing": {"run": 1}}, "without an xray_explain header"),
+    ({"preprocessing": {"contrast": "magic"}}, "its header is broken"), ({"preprocessing": {"run": 1}}, "its header is broken"),
 ])
 def test_lying_headers_are_refused_in_one_line(original, tmp_path, changes, told):
     from safetensors import safe_open

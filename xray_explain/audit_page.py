@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tabulate import tabulate
 
 from .annotation import AnnotationError, read_annotation
@@ -165,8 +166,7 @@ def draw_doubles(audit: Audit, most: int = 12) -> Figure | None:
     odd = label[audit.pairs.a] != label[audit.pairs.b]
     pairs = audit.pairs.assign(odd=odd).sort_values("odd", ascending=False, kind="stable").head(most)
     across = min(3, len(pairs))
-    fig = Figure(figsize=(3.6 * across, 2.4 * -(-len(pairs) // across) + 0.6), dpi=100, layout="constrained")
-    fig.get_layout_engine().set(h_pad=0.1)
+    fig = Figure(figsize=(3.6 * across, 2.4 * -(-len(pairs) // across) + 0.6), dpi=100, layout=ConstrainedLayoutEngine(h_pad=0.1))
     axs = fig.subplots(-(-len(pairs) // across), 2 * across, squeeze=False).reshape(-1, 2)
     for ax in axs.flat: ax.axis("off")
     for places, pair in zip(axs, pairs.itertuples()):
