@@ -55,7 +55,7 @@ def test_commands_run(tmp_path):
     from test_view import dicom
 
     from xray_explain.phantom import make_phantom
-    write_btxrd(tmp_path, per_class=60)
+    write_btxrd(tmp_path, per_class=100)  # 45 validation cases, enough to calibrate on
     folder = write_phantoms(tmp_path / "path" / "to" / "dataset", per_class=4, seed=8, size=200, workers=1, progress=False)
     shutil.copytree(folder / "images", tmp_path / "films")
     shutil.copy(DEMO, tmp_path / "model.safetensors")
