@@ -54,6 +54,17 @@ def files(wheel):
     with zipfile.ZipFile(wheel) as z: return {n: z.read(n) for n in z.namelist() if not n.endswith("RECORD")}
 
 
+def test_no_module_uses_one_that_is_read_later():
+    "The notebooks are read in the order of their names"
+    told = [(path.stem, path.read_text(encoding="utf-8")) for path in (ROOT / "xray_explain").glob("*.py")]
+    from_notebook = {name: re.search(r"# %% \.\./nbs/(\S+)\.ipynb", text) for name, text in told}
+    notebook = {name: found[1] for name, found in from_notebook.items() if found}
+    used = [(name, other) for name, text in told if name in notebook for other in re.findall(r"^\s*from \.(\w+) import", text, re.M)]
+    assert len(used) > 100
+    later = [f"{notebook[a]} uses {notebook[b]}" for a, b in used if b in notebook and notebook[b] > notebook[a]]
+    assert not later, later
+
+
 def test_the_sdist_makes_the_same_wheel(built):
     sdist, second, first = built
     assert files(first) == files(second)

@@ -117,7 +117,7 @@ def test_mathematics_needs_no_network(walk):
 
 def test_signatures_are_code(walk):
     seen, _ = walk
-    assert "def heatmap_of(" in seen[next(url for url in seen if url.endswith("01_5_heatmap.html"))]["text"]
+    assert "def heatmap_of(" in seen[next(url for url in seen if url.endswith("01_6_heatmap.html"))]["text"]
     assert not [url for url, found in seen.items() if re.search(r"\]\(/\d\d_|\]\(https://xray-explain", found["text"])]
 
 
