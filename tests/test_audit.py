@@ -13,7 +13,7 @@ from test_cli import cli
 from xray_explain.archive import data_folder
 from xray_explain.audit import audit
 from xray_explain.dataset import DatasetError, read_cases
-from xray_explain.duplicates import NEAR, duplicate_of, fingerprints, near_pairs
+from xray_explain.duplicates import NEAR, duplicate_of, near_pairs, picture_prints
 from xray_explain.output import RESEARCH_USE
 from xray_explain.phantom import write_phantoms
 from xray_explain.split import plan_split
@@ -164,7 +164,7 @@ def doubles_of(paths, folder):
         change = list(CHANGES)[n % 3]
         cv2.imwrite(str(folder / f"{path.stem}~{change}.png"), CHANGES[change](grey(path)))
     made = sorted(folder.iterdir())
-    prints = fingerprints(made, progress=False)
+    prints = picture_prints(made, progress=False)
     return made, prints, [(made[p.a].stem, made[p.b].stem) for p in near_pairs(prints).itertuples()]
 
 
@@ -193,4 +193,4 @@ def test_real_groups_stay_together(shared):
     assert plan.set_index("image_id").group.groupby(cases.table.set_index("image_id").group).nunique().max() == 1
     shares = plan["split"].value_counts(normalize=True)
     assert shares["train"] == pytest.approx(0.7, abs=0.02) and shares["test"] == pytest.approx(0.15, abs=0.02)
-    assert near_pairs(fingerprints(cases.table.image, progress=False), NEAR).empty
+    assert near_pairs(picture_prints(cases.table.image, progress=False), NEAR).empty

@@ -418,7 +418,7 @@ def test_a_killed_decoder_is_one_line_and_the_view_lives_on(view, picture, tmp_p
 
 def test_a_decoder_that_crashes_is_one_case_of_a_data_set(model, picture, monkeypatch, tmp_path):
     from xray_explain import readers
-    from xray_explain.duplicates import fingerprints
+    from xray_explain.duplicates import picture_prints
     from xray_explain.radiograph import RadiographError
     from xray_explain.study import examine
     from xray_explain.train import load_canvases
@@ -434,6 +434,6 @@ def test_a_decoder_that_crashes_is_one_case_of_a_data_set(model, picture, monkey
     cases = read_cases(folder, classes=model[0].class_names)
     study = examine(model[0], cases, progress=False)
     assert len(study) == 2 and [name for name, _ in study.failures] == ["b.png"] and "the decoder crashed" in study.failures[0][1]
-    prints = fingerprints(cases.table.image, progress=False)
+    prints = picture_prints(cases.table.image, progress=False)
     assert prints["hash"].notna().tolist() == [True, False, True] and "the decoder crashed" in prints.unreadable[1]
     with pytest.raises(RadiographError, match="b.png: the decoder crashed"): load_canvases(cases, model[0].preprocessing, progress=False)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REFERENCES', 'SURVIVES', 'VERDICTS', 'stages', 'randomised', 'rank_correlation', 'depths', 'random_networks',
-           'sanity_records', 'verdict', 'sanity_figures']
+           'sanity_records', 'sanity_verdict', 'sanity_figures']
 
 # %% ../nbs/10_6_sanity.ipynb #41bc3849
 import copy
@@ -121,7 +121,7 @@ VERDICTS = {"fails": "survives random weights", "partly": "survives in part", "p
             "unknown": "cannot be judged"}
 
 
-def verdict(remains: dict, excess: dict) -> str:
+def sanity_verdict(remains: dict, excess: dict) -> str:
     "One of `VERDICTS`, from what remains and how far that is beyond different pictures, both with intervals"
     known = lambda v: v is not None and not np.isnan(v)
     if not known(remains["value"]): return "unknown"
@@ -148,4 +148,4 @@ def sanity_figures(
     return {"num_images": n, "num_undefined": int(last.isna().sum()),
             "by_depth": [{"depth": int(d), **both(d)} for d in sorted(levels)],
             "references": {r: both(r) for r in known}, "remains": remains, "excess": excess,
-            "verdict": verdict(remains, excess)}
+            "verdict": sanity_verdict(remains, excess)}

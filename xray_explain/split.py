@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from .archive import DatasetError
 from .dataset import Cases
-from .duplicates import duplicate_of, fingerprints, linked
+from .duplicates import duplicate_of, linked, picture_prints
 from .manifest import EXCLUDED
 
 # %% ../nbs/03_split.ipynb #84296f89
@@ -101,7 +101,7 @@ def split_cases(
 
 def plan_split(cases: Cases, by: str = "", train_on=None, seed: int = 0, progress: bool = True) -> pd.DataFrame:
     "Look for doubles among the cases and split them; see `split_cases`"
-    prints = fingerprints(cases.table.image, progress)
+    prints = picture_prints(cases.table.image, progress)
     return split_cases(cases, duplicate_of(cases.table.image_id, prints), prints.unreadable.notna(), by, train_on, seed)
 
 

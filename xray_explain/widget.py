@@ -18,7 +18,7 @@ from .model import Checkpoint
 from .output import RESEARCH_USE
 from .radiograph import RadiographError, plain_name
 from .readers import expect_pictures
-from .reading import agreement_words, verdict
+from .reading import agreement_words, summary
 from .session import Session
 from .study import thumbnail
 from .worklist import PIECE, Arrival
@@ -88,7 +88,7 @@ class InferenceView(anywidget.AnyWidget, Session):
         if not self.film: return self.tell("picture", shape=None)
         grey = grey16(self.film.pixels)
         self.tell("picture", [grey.tobytes()], shape=self.film.shape, sent=grey.shape, name=self.film.name,
-                  outlines=outline_rings(self.mask), told=verdict(self.inference, self.label))
+                  outlines=outline_rings(self.mask), told=summary(self.inference, self.label))
         self.show("maps", "figures")
 
     def _show_maps(self): self.tell("maps", [self.maps.local.astype("<f4").tobytes()], **maps_told(self.maps))
