@@ -16,7 +16,7 @@ from scipy.special import softmax
 from .calibration import calibration_figures, reliability
 from .curves import draw_curves
 from .figures import save_figure
-from .output import RESEARCH_USE
+from .output import RESEARCH_USE, interval_text
 from .performance import METRICS, at_threshold, group_performance, group_weights, performance
 from .study import Study
 
@@ -68,10 +68,7 @@ def evaluation_report(
 # %% ../nbs/13_1_evaluation.ipynb #4ac7f309
 def said(figure: dict | None) -> str:
     "A figure with its interval, three digits; a dash where there is none"
-    if figure is None or figure["value"] is None or np.isnan(figure["value"]): return "–"
-    low, high = figure["low"], figure["high"]
-    if low is None or np.isnan(low): return f"{figure['value']:.3f} (no interval)"
-    return f"{figure['value']:.3f} ({low:.3f} to {high:.3f})"
+    return interval_text(figure, 3, without=" (no interval)")
 
 
 def performance_table(report: dict) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from .cam import explain
 from .dataset import Cases
 from .localize import enlarge, share_inside
 from .model import Checkpoint
+from .output import interval_text
 from .performance import SMALLEST, estimate, group_weights, independent
 from .reliance import confounder_mask, counterpart, cover, reliance_records
 from .study import Study, examine
@@ -152,12 +153,6 @@ RULE = ("swayed: accuracy falls when the suspect is exchanged, and the logit fal
         "otherwise clean. Each beyond the 95 % interval")
 
 
-def _told(e, form=".2f"):
-    "A figure with its interval, where the cases are enough for one"
-    if np.isnan(e["low"]): return f"{e['value']:{form}}"
-    return f"{e['value']:{form}} ({e['low']:{form}} to {e['high']:{form}})"
-
-
 ENDS = {"caught": "The decision follows the {}.", "swayed": "The {} sways the decision, but the lesion counts for as much or more.",
         "clean": "That the decision follows the {} is not shown.",
         "undecided": "Too few cases, or a classifier no better than the commonest class: nothing is shown about the {}."}
@@ -167,17 +162,17 @@ def _in_words(f, verdict):
     "Sentences from the figures"
     name, a, d, e = f["suspect"], f["accuracy"], f["drop"], f["evidence"]
     how, last = ("exchanged", "exchanged") if f["exchanged"] else ("covered", "absent")
-    told = [f"Accuracy is {_told(a['as_is'])} as the pictures are and {_told(a[last])} with the {name} {how}."]
-    told.append(f"Taking the {name} away from {f['label']} lowers its logit by {_told(d['suspect'])}"
-                + (f", taking as much away elsewhere by {_told(d['elsewhere'])}" if d["elsewhere"] else "")
-                + (f", taking the lesion away by {_told(d['lesion'])}" if d["lesion"] else "") + ".")
+    told = [f"Accuracy is {interval_text(a['as_is'])} as the pictures are and {interval_text(a[last])} with the {name} {how}."]
+    told.append(f"Taking the {name} away from {f['label']} lowers its logit by {interval_text(d['suspect'])}"
+                + (f", taking as much away elsewhere by {interval_text(d['elsewhere'])}" if d["elsewhere"] else "")
+                + (f", taking the lesion away by {interval_text(d['lesion'])}" if d["lesion"] else "") + ".")
     if e["on_suspect"]:
         times = e["on_suspect"]["value"] / e["suspect_area"]["value"]
-        told.append(f"Of the evidence for {f['label']}, {_told(e['on_suspect'], '.1%')} lies on the {name}, "
+        told.append(f"Of the evidence for {f['label']}, {interval_text(e['on_suspect'], 1, percent=True)} lies on the {name}, "
                     f"{times:.1f} times its area.")
     if e["inside_lesion"]:
         times = e["inside_lesion"]["value"] / e["lesion_area"]["value"]
-        told.append(f"Inside the lesion's outline lie {_told(e['inside_lesion'], '.1%')}, {times:.1f} times its area.")
+        told.append(f"Inside the lesion's outline lie {interval_text(e['inside_lesion'], 1, percent=True)}, {times:.1f} times its area.")
     return told + [ENDS[verdict].format(name)]
 
 
