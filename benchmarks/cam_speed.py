@@ -24,6 +24,7 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from xray_explain.cam import explain, positive_heatmap
+from xray_explain.folding import folded
 
 
 def arguments():
@@ -101,13 +102,18 @@ def ours(net, batch):
     "Name, batch size, what to call with a batch, name of the plain pass of the same batch"
     fast = copy.deepcopy(net).to(memory_format=torch.channels_last)
     half = copy.deepcopy(fast).bfloat16()
+    quick = folded(net).to(memory_format=torch.channels_last)
+    quick_half = copy.deepcopy(quick).bfloat16()
     rows = []
     for b in sorted({1, batch}):
         rows += [(f"prediction only ({b})", b, lambda x: predict(net, x)), ("prediction only, channels_last", b, lambda x: predict(fast, last(x))),
                  ("prediction only, channels_last, bf16", b, lambda x: predict(half, last(x))),
                  ("explain, all classes", b, lambda x: exact(net, x)), ("explain, all classes, channels_last", b, lambda x: exact(fast, last(x))),
                  ("explain, all classes, channels_last, bf16", b, lambda x: exact(half, last(x))),
-                 ("explain, all classes, not enlarged, channels_last, bf16", b, lambda x: grids(half, last(x)))]
+                 ("explain, all classes, not enlarged, channels_last, bf16", b, lambda x: grids(half, last(x))),
+                 ("explain, all classes, channels_last, norms folded", b, lambda x: exact(quick, last(x))),
+                 ("explain, all classes, channels_last, norms folded, bf16", b, lambda x: exact(quick_half, last(x))),
+                 ("explain, all classes, not enlarged, channels_last, norms folded, bf16", b, lambda x: grids(quick_half, last(x)))]
     return rows
 
 

@@ -95,8 +95,8 @@ def _beside(measure: dict, name: str) -> str:
     "Another map's figure, and the p of the difference where it is a rival"
     rival = measure["maps"].get(name)
     if rival is None or rival["value"] is None: return "–"
-    p = rival["p"] if name in BASELINES else None
-    return f"{rival['value']:.2f}" + ("" if is_missing(p) else f" (p {'<' if p < 0.01 else '='} {max(p, 0.01):.2f})")
+    p = float("nan" if name not in BASELINES or rival["p"] is None else rival["p"])
+    return f"{rival['value']:.2f}" + ("" if np.isnan(p) else f" (p {'<' if p < 0.01 else '='} {max(p, 0.01):.2f})")
 
 
 def measure_names(report: dict) -> dict[str, str]:

@@ -7,7 +7,6 @@ __all__ = ['PRECISIONS', 'Options', 'run_note', 'Network', 'batches', 'ahead', '
            'overlay_place', 'write_overlay', 'write_files', 'finished_batch', 'half_the_threads', 'LocalEngine', 'run']
 
 # %% ../nbs/12_4_engine.ipynb #4f380600
-import copy
 import errno
 import io
 import os
@@ -25,6 +24,7 @@ from tqdm.auto import tqdm
 
 from .cam import explain
 from .finding import FORMATS, overlay_suffix, overlay_words, record_of
+from .folding import folded
 from .heatmap import display_scale
 from .model import Checkpoint
 from .output import write_bytes
@@ -69,7 +69,7 @@ class Network:
     "A checkpoint on a device, ready for batches"
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: str = "fp32"):
-        try: net = copy.deepcopy(checkpoint.net).to(torch.device(device))
+        try: net = folded(checkpoint.net).to(torch.device(device))
         except (RuntimeError, AssertionError) as e:
             raise RunError(f"the device '{device}' cannot be used ({str(e).splitlines()[0]})") from None
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32

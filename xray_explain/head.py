@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOLERANCE', 'HEADS', 'as_logits', 'checked_classes', 'Layout', 'Differentiated', 'PooledLinear', 'PooledNormLinear',
-           'misfit', 'twin', 'choose_head', 'find_head']
+           'misfit', 'twin', 'probes', 'choose_head', 'find_head']
 
 # %% ../nbs/05_1_head.ipynb #073d2296
 import copy
@@ -232,7 +232,7 @@ _PROVED = weakref.WeakKeyDictionary()  # network: (weak references to its parts,
 _LOCK = threading.RLock()
 
 
-def _probes(net: nn.Module):
+def probes(net: nn.Module):
     "Probe batches: first neither square nor constant, then the network's own size, which some insist on"
     stem = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
     channels = stem.in_channels if stem else 3
@@ -246,7 +246,7 @@ def _probes(net: nn.Module):
 
 def _probe_features(net: nn.Module):
     "Features and picture size of the first probe that the network accepts; None if it has no head of its own"
-    for x in _probes(net):
+    for x in probes(net):
         try: features = net.forward_features(x)
         except torch.OutOfMemoryError: raise  # says nothing about the head
         except (AssertionError, RuntimeError, ValueError): continue
