@@ -7,6 +7,7 @@ __all__ = ['PRECISIONS', 'Options', 'run_note', 'Network', 'batches', 'ahead', '
            'overlay_place', 'write_overlay', 'write_files', 'finished_batch', 'half_the_threads', 'LocalEngine', 'run']
 
 # %% ../nbs/12_4_engine.ipynb #4f380600
+import copy
 import errno
 import io
 import os
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -69,16 +70,21 @@ class Network:
     "A checkpoint on a device, ready for batches"
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: str = "fp32"):
-        try: net = folded(checkpoint.net).to(torch.device(device))
+        try: net = copy.deepcopy(checkpoint.net).to(torch.device(device))
         except (RuntimeError, AssertionError) as e:
             raise RunError(f"the device '{device}' cannot be used ({str(e).splitlines()[0]})") from None
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self.checkpoint = replace(checkpoint, net=net.to(dtype=dtype, memory_format=torch.channels_last).eval())
+        self.checkpoint, self.dtype = replace(checkpoint, net=net.eval()), torch.bfloat16 if precision == "bf16" else torch.float32
+
+    @cached_property
+    def _quick(self) -> Checkpoint:
+        "Made at the first batch, when readers are at work on the next"
+        net = folded(self.checkpoint.net).to(dtype=self.dtype, memory_format=torch.channels_last)
+        return replace(self.checkpoint, net=net)
 
     def __call__(self, canvases: np.ndarray) -> dict:  # (B, h, w) float32
         "Logits and probabilities (B, C), evidence (B, C, h, w), all float32, whether it is exact, scores of novelty or None"
         grey = torch.from_numpy(canvases).to(next(self.checkpoint.net.parameters()).device)
-        e = explain(self.checkpoint, self.checkpoint.preprocessing.normalise(grey))
+        e = explain(self._quick, self.checkpoint.preprocessing.normalise(grey))
         logits, probs, evidence = (t.float().cpu().numpy() for t in (e.logits, e.probs, e.evidence))
         scores = [None] * len(grey) if e.ood_score is None else e.ood_score.float().cpu().tolist()
         return {"logits": logits, "probs": probs, "evidence": evidence, "exact": e.exact, "ood_score": scores}

@@ -42,16 +42,15 @@ def _fold(net: nn.Module, pairs: list[tuple[str, str]]):
         net.set_submodule(norm, b.act if isinstance(b, BatchNormAct2d) else nn.Identity())
 
 
-def _accepted(net: nn.Module):
-    "The first probe that the network accepts, or None"
-    for x in probes(net):
-        try: net(x)
-        except (AssertionError, RuntimeError, ValueError): continue
-        return x
-
-
 def _features(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return net.forward_features(x) if hasattr(net, "forward_features") else as_logits(net(x))
+
+
+def _probed(net: nn.Module):
+    "The first probe that the network accepts, and its features; None where there is none"
+    for x in probes(net):
+        try: return x, _features(net, x)
+        except (AssertionError, RuntimeError, ValueError): continue
 
 
 def folded(
@@ -59,9 +58,10 @@ def folded(
 ) -> nn.Module:
     "A copy for evaluation whose batch norms are folded into convolutions, or just a copy where that would change the features"
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(next(net.parameters()).device.type, enabled=False):
-        plain = copy.deepcopy(net).eval().requires_grad_(False)
-        if (x := _accepted(plain)) is None: return plain
-        quick = copy.deepcopy(plain)
+        copied = lambda: copy.deepcopy(net).eval().requires_grad_(False)
+        quick = copied()
+        if (probed := _probed(quick)) is None: return quick
+        x, before = probed
         _fold(quick, _pairs(quick, x))
-        before, after = _features(plain, x), _features(quick, x)
-        return quick if torch.allclose(before, after, rtol=0, atol=TOLERANCE * float(before.abs().max())) else plain
+        same = torch.allclose(before, _features(quick, x), rtol=0, atol=TOLERANCE * float(before.abs().max()))
+        return quick if same else copied()
