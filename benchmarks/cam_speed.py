@@ -77,11 +77,13 @@ def last(x): return x.contiguous(memory_format=torch.channels_last)
 
 
 def torch_cam(net, layer, x, classes):
+    "Its classes share one forward pass"
     from torchcam.methods import GradCAM as Theirs
     maps = []
     with Theirs(net, target_layer=layer) as extractor:
+        scores = net(x.requires_grad_())
         for c in classes:
-            grids = extractor([c] * len(x), net(x.requires_grad_()))[0]
+            grids = extractor([c] * len(x), scores, retain_graph=c != classes[-1])[0]
             maps.append(F.interpolate(grids[:, None], x.shape[2:], mode="bilinear").detach().cpu())
     return maps
 
