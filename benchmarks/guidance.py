@@ -3,7 +3,8 @@
     python benchmarks/guidance.py DATA --forms none share overlap outside --stage image_size=128 epochs=4 --output runs/forms
     python benchmarks/guidance.py DATA --forms none overlap --fit all --measure test --stage ... --stage ... --output runs/final
 
-A stage is a training by these settings of a recipe; the next one starts from what it gave. `--fit train` leaves the
+A stage is a training by these settings of a recipe; the next one starts from what it gave, and may set a weight of its own
+for the term (guidance=0: none any more), which the form 'none' never has. `--fit train` leaves the
 validation cases to measure on, which is where forms are compared; `--fit all` trains on all but the test cases, a twelfth
 held back to watch, for a comparison whose settings are fixed. A training that is done is not done again. Figures are
 means over seeds, in brackets their range; intervals are from 1000 resamples of whole groups, of the mean over seeds.
@@ -37,7 +38,7 @@ def arguments():
     parser.add_argument("data", help="folder of a data set with outlines")
     parser.add_argument("--forms", nargs="+", default=["none", "overlap"], help="'none' and forms of the term")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--guidance", type=float, default=1.0, help="weight of the term (default 1)")
+    parser.add_argument("--guidance", type=float, default=1.0, help="weight of the term in stages that set none (default 1)")
     parser.add_argument("--stage", nargs="+", action="append", required=True, metavar="SETTING=VALUE", help="of the recipe")
     parser.add_argument("--fit", choices=("train", "all"), default="train")
     parser.add_argument("--measure", choices=("val", "test"), default="val")
@@ -71,9 +72,9 @@ def trained(cases, args, form, seed):
     start = ""
     for number, stage in enumerate(args.stage, 1):
         given = settings(stage) | ({"start": start} if start else {})
-        led = {} if form == "none" else {"guidance": args.guidance, "form": form}
+        led = {"guidance": 0.0} if form == "none" else {"guidance": given.get("guidance", args.guidance), "form": form}
         out = args.output / f"{form}_{seed}_{number}"
-        if not (out / "model.safetensors").is_file(): train(cases, out, Recipe(**given, **led, seed=seed))
+        if not (out / "model.safetensors").is_file(): train(cases, out, Recipe(**(given | led), seed=seed))
         start = str(out / "model.safetensors")
     return load_checkpoint(start)
 
