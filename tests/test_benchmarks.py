@@ -14,7 +14,7 @@ SMALL = [
     slow("view_latency", "--rounds 2 --size 400 300"),
     slow("train_speed", "--architecture test_efficientnet --size 64 --batch 4 --pairs 1 --stride 32"),
     slow("folder_memory", "--images 4 8 --size 100 --workers 1 --architecture test_efficientnet"),
-    slow("ray_speed", "--images 6 --size 200 150"),
+    slow("ray_speed", "--images 40 --size 200 150 --batch 8"),
     slow("start_speed", "--rounds 1"),
     slow("report_speed", "--cases 12"),
     slow("phantom_speed", "--images 1 --size 128"),
