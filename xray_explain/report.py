@@ -29,11 +29,11 @@ from .overlay import NO_EVIDENCE
 from .study import Study, display_scale, heatmap_of, shown_case, strength_in_words, thumbnail
 
 # %% ../nbs/13_report.ipynb #3ba45375
-def preview(path: str | Path, width: int = 1100) -> Image:
+def preview(path: str | Path, width: int = 1000) -> Image:
     "A picture for a page: at most `width` pixels wide, as JPEG"
     picture = Picture.open(path).convert("RGB")
     picture.thumbnail((width, 10 * width))
-    picture.save(data := BytesIO(), "JPEG", quality=82)
+    picture.save(data := BytesIO(), "JPEG", quality=76, optimize=True, progressive=True)
     return Image(data.getvalue(), format="jpeg")
 
 # %% ../nbs/13_report.ipynb #cddb0fa2
