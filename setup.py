@@ -38,7 +38,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["xray_explain", "xray_explain.*"]),
-    package_data={"xray_explain": ["py.typed", "demo/*", "reports/*.ipynb", "browser/*.js", "browser/*.css", "browser/voila/templates/xray_explain/*"]},
+    package_data={"xray_explain": ["py.typed", "*.pyi", "demo/*", "report/notebooks/*.ipynb", "view/browser/*.js", "view/browser/*.css", "view/browser/voila/templates/xray_explain/*"]},
     include_package_data=True,
     zip_safe=False,
     install_requires=lines("requirements"),

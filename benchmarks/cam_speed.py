@@ -7,6 +7,7 @@ Each way ends with maps at the input's size, but the row that says "not enlarged
 those of all classes. Two ratios: against the original's way, and against a plain forward pass of the same batch.
 torch-cam and Captum take part where they are installed: pip install 'xray_explain[benchmarks]'.
 """
+
 import argparse
 import copy
 import platform
@@ -23,18 +24,27 @@ import torch.nn.functional as F
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from xray_explain.cam import explain, positive_heatmap
-from xray_explain.folding import folded
+from xray_explain.evidence.cam import explain
+from xray_explain.evidence.heatmap import positive_heatmap
+from xray_explain.model.folding import folded
 
 
 def arguments():
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--images", type=int, default=64, help="images per way and round (default 64)")
+    parser.add_argument(
+        "--images", type=int, default=64, help="images per way and round (default 64)"
+    )
     parser.add_argument("--batch", type=int, default=32, help="images in a batch (default 32)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts (default 3)")
-    parser.add_argument("--size", type=int, default=224, help="height and width of an image (default 224)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="torch's threads")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds; the median counts (default 3)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=224, help="height and width of an image (default 224)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="torch's threads"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("--architecture", default="efficientnet_b0")
     parser.add_argument("--layer", default="bn2", help="the others' layer (default bn2)")
@@ -43,13 +53,15 @@ def arguments():
 
 
 def predict(net, x):
-    with torch.inference_mode(): return net(x.to(next(net.parameters()).dtype)).float().softmax(1).cpu()
+    with torch.inference_mode():
+        return net(x.to(next(net.parameters()).dtype)).float().softmax(1).cpu()
 
 
 def original(net, layer, x):
     "A prediction pass, then a new object for the predicted class"
     targets = [ClassifierOutputTarget(int(c)) for c in predict(net, x).argmax(1)]
-    with GradCAM(net, [layer]) as cam: return cam(x, targets)
+    with GradCAM(net, [layer]) as cam:
+        return cam(x, targets)
 
 
 def one_object(cam, x, classes=(0,)):
@@ -73,12 +85,14 @@ def grids(net, x):
     return result.probs.cpu(), result.evidence.cpu()
 
 
-def last(x): return x.contiguous(memory_format=torch.channels_last)
+def last(x):
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def torch_cam(net, layer, x, classes):
     "Its classes share one forward pass"
     from torchcam.methods import GradCAM as Theirs
+
     maps = []
     with Theirs(net, target_layer=layer) as extractor:
         scores = net(x.requires_grad_())
@@ -90,14 +104,19 @@ def torch_cam(net, layer, x, classes):
 
 def captum(net, module, x, classes):
     from captum.attr import LayerAttribution, LayerGradCam
+
     probs, method = predict(net, x), LayerGradCam(net, module)
     grids = (method.attribute(x, target=c, relu_attributions=True).detach() for c in classes)
-    return probs, [LayerAttribution.interpolate(g, tuple(x.shape[2:]), "bilinear").cpu() for g in grids]
+    return probs, [
+        LayerAttribution.interpolate(g, tuple(x.shape[2:]), "bilinear").cpu() for g in grids
+    ]
 
 
 def installed(name):
-    try: return bool(__import__(name))
-    except ImportError: return False
+    try:
+        return bool(__import__(name))
+    except ImportError:
+        return False
 
 
 def ours(net, batch):
@@ -108,39 +127,78 @@ def ours(net, batch):
     quick_half = copy.deepcopy(quick).bfloat16()
     rows = []
     for b in sorted({1, batch}):
-        rows += [(f"prediction only ({b})", b, lambda x: predict(net, x)), ("prediction only, channels_last", b, lambda x: predict(fast, last(x))),
-                 ("prediction only, channels_last, bf16", b, lambda x: predict(half, last(x))),
-                 ("explain, all classes", b, lambda x: exact(net, x)), ("explain, all classes, channels_last", b, lambda x: exact(fast, last(x))),
-                 ("explain, all classes, channels_last, bf16", b, lambda x: exact(half, last(x))),
-                 ("explain, all classes, not enlarged, channels_last, bf16", b, lambda x: grids(half, last(x))),
-                 ("explain, all classes, channels_last, norms folded", b, lambda x: exact(quick, last(x))),
-                 ("explain, all classes, channels_last, norms folded, bf16", b, lambda x: exact(quick_half, last(x))),
-                 ("explain, all classes, not enlarged, channels_last, norms folded, bf16", b, lambda x: grids(quick_half, last(x)))]
+        rows += [
+            (f"prediction only ({b})", b, lambda x: predict(net, x)),
+            ("prediction only, channels_last", b, lambda x: predict(fast, last(x))),
+            ("prediction only, channels_last, bf16", b, lambda x: predict(half, last(x))),
+            ("explain, all classes", b, lambda x: exact(net, x)),
+            ("explain, all classes, channels_last", b, lambda x: exact(fast, last(x))),
+            ("explain, all classes, channels_last, bf16", b, lambda x: exact(half, last(x))),
+            (
+                "explain, all classes, not enlarged, channels_last, bf16",
+                b,
+                lambda x: grids(half, last(x)),
+            ),
+            (
+                "explain, all classes, channels_last, norms folded",
+                b,
+                lambda x: exact(quick, last(x)),
+            ),
+            (
+                "explain, all classes, channels_last, norms folded, bf16",
+                b,
+                lambda x: exact(quick_half, last(x)),
+            ),
+            (
+                "explain, all classes, not enlarged, channels_last, norms folded, bf16",
+                b,
+                lambda x: grids(quick_half, last(x)),
+            ),
+        ]
     return rows
 
 
 def others(net, layer, batch):
     "The same of other libraries, on networks of their own, because some leave hooks behind"
-    theirs, classes = [copy.deepcopy(net) for _ in range(3)], range(net.get_classifier().out_features)
+    theirs, classes = (
+        [copy.deepcopy(net) for _ in range(3)],
+        range(net.get_classifier().out_features),
+    )
     module = [n.get_submodule(layer) for n in theirs]
     cam = GradCAM(theirs[0], [module[0]])
-    rows = [("original's way: prediction, then a new GradCAM object", 1, lambda x: original(theirs[0], module[0], x)),
-            ("pytorch-grad-cam, one object, one class", 1, lambda x: one_object(cam, x)),
-            ("pytorch-grad-cam, one object, one class", batch, lambda x: one_object(cam, x)),
-            ("pytorch-grad-cam, one object, all classes", batch, lambda x: one_object(cam, x, classes))]
+    rows = [
+        (
+            "original's way: prediction, then a new GradCAM object",
+            1,
+            lambda x: original(theirs[0], module[0], x),
+        ),
+        ("pytorch-grad-cam, one object, one class", 1, lambda x: one_object(cam, x)),
+        ("pytorch-grad-cam, one object, one class", batch, lambda x: one_object(cam, x)),
+        ("pytorch-grad-cam, one object, all classes", batch, lambda x: one_object(cam, x, classes)),
+    ]
     if installed("torchcam"):
-        rows += [(f"torch-cam, {what}", batch, lambda x, c=c: torch_cam(theirs[1], layer, x.clone(), c))
-                 for what, c in (("one class", [0]), ("all classes", classes))]
+        rows += [
+            (f"torch-cam, {what}", batch, lambda x, c=c: torch_cam(theirs[1], layer, x.clone(), c))
+            for what, c in (("one class", [0]), ("all classes", classes))
+        ]
     if installed("captum"):
-        rows += [(f"Captum and a prediction, {what}", batch, lambda x, c=c: captum(theirs[2], module[2], x, c))
-                 for what, c in (("one class", [0]), ("all classes", classes))]
+        rows += [
+            (
+                f"Captum and a prediction, {what}",
+                batch,
+                lambda x, c=c: captum(theirs[2], module[2], x, c),
+            )
+            for what, c in (("one class", [0]), ("all classes", classes))
+        ]
     return rows
 
 
 def seconds(call, x, batch):
     start = time.perf_counter()
-    for part in x.split(batch): call(part)
-    if x.device.type == "cuda": torch.cuda.synchronize()
+    for part in x.split(batch):
+        call(part)
+    if x.device.type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -153,9 +211,12 @@ def memory(call, x):
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     process, over = psutil.Process(), threading.Event()
     before = top = process.memory_info().rss
+
     def watch():
         nonlocal top
-        while not over.wait(0.002): top = max(top, process.memory_info().rss)
+        while not over.wait(0.002):
+            top = max(top, process.memory_info().rss)
+
     watcher = threading.Thread(target=watch)
     watcher.start()
     call(x)
@@ -174,15 +235,30 @@ def main():
     table = ours(net, args.batch) + ([] if args.only_ours else others(net, args.layer, args.batch))
     # the first call proves the head and warms the caches; what it takes from the system is what the way needs
     needed = [memory(call, x[:batch]) for _, batch, call in table]
-    taken = [[seconds(call, x[: max(batch, args.images // (4 if batch == 1 else 1))], batch) for _, batch, call in table] for _ in range(args.rounds)]
+    taken = [
+        [
+            seconds(call, x[: max(batch, args.images // (4 if batch == 1 else 1))], batch)
+            for _, batch, call in table
+        ]
+        for _ in range(args.rounds)
+    ]
     counts = np.array([max(b, args.images // (4 if b == 1 else 1)) for _, b, _ in table])
     rate = np.minimum(counts, args.images) / np.median(taken, axis=0)
     plain = {b: r for (name, b, _), r in zip(table, rate) if name.startswith("prediction only (")}
-    first = next((r for (name, *_), r in zip(table, rate) if name.startswith("original")), float("nan"))
-    print(f"{args.architecture} {args.size} x {args.size}, {args.device}, {args.threads} threads, {platform.machine()}, torch {torch.__version__}\n")
-    print("| way | batch | images/s | to the original's way | to a plain pass | MiB |\n|---|---:|---:|---:|---:|---:|")
+    first = next(
+        (r for (name, *_), r in zip(table, rate) if name.startswith("original")), float("nan")
+    )
+    print(
+        f"{args.architecture} {args.size} x {args.size}, {args.device}, {args.threads} threads, {platform.machine()}, torch {torch.__version__}\n"
+    )
+    print(
+        "| way | batch | images/s | to the original's way | to a plain pass | MiB |\n|---|---:|---:|---:|---:|---:|"
+    )
     for (name, batch, _), r, mib in zip(table, rate, needed):
-        print(f"| {name.split(' (')[0]} | {batch} | {r:.1f} | {r / first:.2f} | {r / plain[batch]:.2f} | {mib:.0f} |")
+        print(
+            f"| {name.split(' (')[0]} | {batch} | {r:.1f} | {r / first:.2f} | {r / plain[batch]:.2f} | {mib:.0f} |"
+        )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

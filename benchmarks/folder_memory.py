@@ -1,9 +1,9 @@
 """Does memory grow with the number of pictures? Peak resident memory of a run over few and over many.
 
-    python benchmarks/folder_memory.py --images 500 5000
+python benchmarks/folder_memory.py --images 500 5000
 """
+
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,10 +28,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(res
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[500, 5000], help="pictures of each run (default 500 5000)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images",
+        type=int,
+        nargs="+",
+        default=[500, 5000],
+        help="pictures of each run (default 500 5000)",
+    )
     parser.add_argument("--size", type=int, default=600, help="pixels of a side (default 600)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read and draw (default 2)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes that read and draw (default 2)"
+    )
     parser.add_argument("--architecture", default="efficientnet_b0")
     return parser.parse_args()
 
@@ -41,10 +51,25 @@ def peak(home, images, args):
     folder = home / str(images)
     folder.mkdir()
     rng = np.random.default_rng(0)
-    base = cv2.resize(rng.random((30, 30), np.float32) * 255, (args.size, args.size)).astype(np.uint8)
-    for i in range(images): cv2.imwrite(str(folder / f"{i:06}.jpg"), np.roll(base, 7 * i, 1))
-    done = subprocess.run([sys.executable, "-c", RUN, folder, home / f"out{images}", args.architecture, str(args.workers)],
-                          capture_output=True, text=True, check=True)
+    base = cv2.resize(rng.random((30, 30), np.float32) * 255, (args.size, args.size)).astype(
+        np.uint8
+    )
+    for i in range(images):
+        cv2.imwrite(str(folder / f"{i:06}.jpg"), np.roll(base, 7 * i, 1))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            RUN,
+            folder,
+            home / f"out{images}",
+            args.architecture,
+            str(args.workers),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return [int(v) / unit for v in done.stdout.split()[-2:]]
 
@@ -61,4 +86,5 @@ def main():
             print(f"| {images} | {own:.0f} | {worker:.0f} | {own / first:.3f} |", flush=True)
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

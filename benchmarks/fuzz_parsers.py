@@ -6,6 +6,7 @@
 It says how many inputs were tried, how much of the code they reached, and the traceback of the first input that gives
 neither a result nor the one clear line.
 """
+
 import argparse
 import json
 import re
@@ -14,61 +15,159 @@ import sys
 import tempfile
 from pathlib import Path
 
-KEYS = ["shapes", "label", "points", "shape_type", "imagePath", "imageHeight", "imageWidth", "version", "other"]
-WORDS = ["polygon", "rectangle", "circle", "line", "", "../../x", "\ud800", "\x1b[31m", None, True, 10**400, -1, 20, float("nan"), 1e308]
-CELLS = ["", "a.png", "b", "0", "1", "Benign", "nan", "=1+1", '"', "\n", "../a.png", "\ufeff", "image_id", "label", "tumor", "benign", "malignant", "split", "group"]
+KEYS = [
+    "shapes",
+    "label",
+    "points",
+    "shape_type",
+    "imagePath",
+    "imageHeight",
+    "imageWidth",
+    "version",
+    "other",
+]
+WORDS = [
+    "polygon",
+    "rectangle",
+    "circle",
+    "line",
+    "",
+    "../../x",
+    "\ud800",
+    "\x1b[31m",
+    None,
+    True,
+    10**400,
+    -1,
+    20,
+    float("nan"),
+    1e308,
+]
+CELLS = [
+    "",
+    "a.png",
+    "b",
+    "0",
+    "1",
+    "Benign",
+    "nan",
+    "=1+1",
+    '"',
+    "\n",
+    "../a.png",
+    "\ufeff",
+    "image_id",
+    "label",
+    "tumor",
+    "benign",
+    "malignant",
+    "split",
+    "group",
+]
 
 
 def made(bits, depth: int = 0):
     "A value such as JSON has"
     kind = bits.ConsumeIntInRange(0, 4 if depth < 5 else 2)
-    if kind == 0: return bits.PickValueInList(WORDS)
-    if kind == 1: return bits.ConsumeRegularFloat()
-    if kind == 2: return bits.ConsumeIntInRange(-10, 200)
-    if kind == 3: return [made(bits, depth + 1) for _ in range(bits.ConsumeIntInRange(0, 5))]
-    return {bits.PickValueInList(KEYS): made(bits, depth + 1) for _ in range(bits.ConsumeIntInRange(0, 6))}
+    if kind == 0:
+        return bits.PickValueInList(WORDS)
+    if kind == 1:
+        return bits.ConsumeRegularFloat()
+    if kind == 2:
+        return bits.ConsumeIntInRange(-10, 200)
+    if kind == 3:
+        return [made(bits, depth + 1) for _ in range(bits.ConsumeIntInRange(0, 5))]
+    return {
+        bits.PickValueInList(KEYS): made(bits, depth + 1)
+        for _ in range(bits.ConsumeIntInRange(0, 6))
+    }
 
 
 def shape(bits) -> dict:
     "Nearly what LabelMe writes"
-    points = [[bits.ConsumeFloatInRange(-50, 150), bits.ConsumeFloatInRange(-50, 150)] for _ in range(bits.ConsumeIntInRange(0, 8))]
-    return {"label": made(bits), "points": points if bits.ConsumeBool() else made(bits), "shape_type": bits.PickValueInList(WORDS[:5])}
+    points = [
+        [bits.ConsumeFloatInRange(-50, 150), bits.ConsumeFloatInRange(-50, 150)]
+        for _ in range(bits.ConsumeIntInRange(0, 8))
+    ]
+    return {
+        "label": made(bits),
+        "points": points if bits.ConsumeBool() else made(bits),
+        "shape_type": bits.PickValueInList(WORDS[:5]),
+    }
 
 
 def annotation(bits):
     "A file of nearly the right form"
-    from xray_explain.annotation import AnnotationError, _parse
-    content = {"shapes": [shape(bits) for _ in range(bits.ConsumeIntInRange(0, 4))], "imagePath": made(bits)}
-    content |= {k: bits.ConsumeIntInRange(-1, 150) for k in ("imageHeight", "imageWidth") if bits.ConsumeBool()}
-    if bits.ConsumeBool(): content |= {bits.PickValueInList(KEYS): made(bits)}
+    from xray_explain.read.annotation import AnnotationError, _parse
+
+    content = {
+        "shapes": [shape(bits) for _ in range(bits.ConsumeIntInRange(0, 4))],
+        "imagePath": made(bits),
+    }
+    content |= {
+        k: bits.ConsumeIntInRange(-1, 150)
+        for k in ("imageHeight", "imageWidth")
+        if bits.ConsumeBool()
+    }
+    if bits.ConsumeBool():
+        content |= {bits.PickValueInList(KEYS): made(bits)}
     text = json.dumps(content) if bits.ConsumeBool() else bits.ConsumeUnicode(500)
-    try: found = _parse(text)
-    except AnnotationError as e: assert "\n" not in str(e)
-    else: assert found.image_name.isprintable() and found.shape is None or found.mask((16, 16)).shape == (16, 16)
+    try:
+        found = _parse(text)
+    except AnnotationError as e:
+        assert "\n" not in str(e)
+    else:
+        assert (
+            found.image_name.isprintable()
+            and found.shape is None
+            or found.mask((16, 16)).shape == (16, 16)
+        )
 
 
 def table(bits, folder=Path(tempfile.mkdtemp()) / "set"):
     "A table of nearly the right form, or any bytes, beside two pictures"
-    from xray_explain.dataset import DatasetError, read_cases
+    from xray_explain.data.archive import DatasetError
+    from xray_explain.data.cases import read_cases
+
     for name in ("a.png", "b.png") if not folder.is_dir() else ():
         (folder / "images").mkdir(parents=True, exist_ok=True)
         (folder / "images" / name).touch()
-    rows = [[bits.PickValueInList(CELLS) for _ in range(bits.ConsumeIntInRange(0, 6))] for _ in range(bits.ConsumeIntInRange(0, 6))]
-    if bits.ConsumeBool(): rows.insert(0, ["image_id", "label"] if bits.ConsumeBool() else ["image_id", "tumor", "benign", "malignant", "split"])
+    rows = [
+        [bits.PickValueInList(CELLS) for _ in range(bits.ConsumeIntInRange(0, 6))]
+        for _ in range(bits.ConsumeIntInRange(0, 6))
+    ]
+    if bits.ConsumeBool():
+        rows.insert(
+            0,
+            ["image_id", "label"]
+            if bits.ConsumeBool()
+            else ["image_id", "tumor", "benign", "malignant", "split"],
+        )
     text = "\n".join(bits.PickValueInList([",", ";", "\t"]).join(row) for row in rows)
-    data = text.encode(bits.PickValueInList(["utf-8", "utf-16", "utf-8-sig"])) if bits.ConsumeBool() else text.encode() + bits.ConsumeBytes(300)
+    data = (
+        text.encode(bits.PickValueInList(["utf-8", "utf-16", "utf-8-sig"]))
+        if bits.ConsumeBool()
+        else text.encode() + bits.ConsumeBytes(300)
+    )
     (folder / "dataset.csv").write_bytes(data)
-    try: assert len(read_cases(folder)) > 0
-    except DatasetError as e: assert "\n" not in str(e) and str(folder.parent) not in str(e) and len(str(e)) <= 2000
+    try:
+        assert len(read_cases(folder)) > 0
+    except DatasetError as e:
+        assert "\n" not in str(e) and str(folder.parent) not in str(e) and len(str(e)) <= 2000
 
 
 def radiograph(bits):
     "Any bytes; the first says whether they are taken for DICOM"
-    from xray_explain.radiograph import RadiographError, read_radiograph
+    from xray_explain.read.pixels import RadiographError
+    from xray_explain.read.radiograph import read_radiograph
+
     start = bytes(128) + b"DICM" if bits.ConsumeBool() else b""
-    try: found = read_radiograph(start + bits.ConsumeBytes(bits.remaining_bytes()))
-    except RadiographError as e: assert "\n" not in str(e) and len(str(e)) < 250
-    else: assert 0 <= found.pixels.min() <= found.pixels.max() <= 1
+    try:
+        found = read_radiograph(start + bits.ConsumeBytes(bits.remaining_bytes()))
+    except RadiographError as e:
+        assert "\n" not in str(e) and len(str(e)) < 250
+    else:
+        assert 0 <= found.pixels.min() <= found.pixels.max() <= 1
 
 
 PARSERS = {"annotation": annotation, "table": table, "radiograph": radiograph}
@@ -77,27 +176,51 @@ PARSERS = {"annotation": annotation, "table": table, "radiograph": radiograph}
 def fuzz(name: str, options: list[str]):
     "Try inputs in this process until libFuzzer ends it"
     import atheris
+
     with atheris.instrument_imports(include=["xray_explain", "PIL", "pydicom"]):
-        import xray_explain.annotation
-        import xray_explain.dataset
-        import xray_explain.dicom  # noqa: F401
-    atheris.Setup([sys.argv[0], *options], lambda data: PARSERS[name](atheris.FuzzedDataProvider(data)))
+        import xray_explain.data.cases
+        import xray_explain.read.annotation
+        import xray_explain.read.dicom  # noqa: F401
+    atheris.Setup(
+        [sys.argv[0], *options], lambda data: PARSERS[name](atheris.FuzzedDataProvider(data))
+    )
     atheris.Fuzz()
 
 
 def outcome(name: str, seconds: int) -> dict:
     "What came of so many seconds of a parser"
     with tempfile.TemporaryDirectory() as folder:  # for the input that is a finding
-        done = subprocess.run([sys.executable, str(Path(__file__).resolve()), name, f"-max_total_time={seconds}", "-print_final_stats=1",
-                               "-timeout=20", "-rss_limit_mb=3000"], capture_output=True, text=True, errors="replace", cwd=folder)
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(Path(__file__).resolve()),
+                name,
+                f"-max_total_time={seconds}",
+                "-print_final_stats=1",
+                "-timeout=20",
+                "-rss_limit_mb=3000",
+            ],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=folder,
+        )
     number = lambda pattern: int((re.findall(pattern, done.stderr) or ["0"])[-1])
-    if done.returncode: print(done.stdout[-3000:], done.stderr[-3000:], sep="\n", file=sys.stderr)
-    return {"parser": name, "seconds": seconds, "inputs": number(r"number_of_executed_units:\s*(\d+)"), "edges_reached": number(r"cov: (\d+)"),
-            "findings": int(done.returncode != 0)}
+    if done.returncode:
+        print(done.stdout[-3000:], done.stderr[-3000:], sep="\n", file=sys.stderr)
+    return {
+        "parser": name,
+        "seconds": seconds,
+        "inputs": number(r"number_of_executed_units:\s*(\d+)"),
+        "edges_reached": number(r"cov: (\d+)"),
+        "findings": int(done.returncode != 0),
+    }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=60, help="for each parser (default 60)")
     parser.add_argument("--output", metavar="FILE", help="write the table as JSON")
     args = parser.parse_args()
@@ -107,11 +230,14 @@ def main():
         rows.append(outcome(name, args.seconds))
         print(f"| {' | '.join(map(str, rows[-1].values()))} |", flush=True)
     if args.output:
-        from xray_explain.output import write_json
+        from xray_explain.files import write_json
+
         write_json(args.output, rows)
     return any(row["findings"] for row in rows)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1] in PARSERS: fuzz(sys.argv[1], sys.argv[2:])
-    else: sys.exit(main())
+    if len(sys.argv) > 1 and sys.argv[1] in PARSERS:
+        fuzz(sys.argv[1], sys.argv[2:])
+    else:
+        sys.exit(main())

@@ -1,7 +1,8 @@
 """Does anything grow? Pictures through one process, again and again: memory, open files, threads, hooks, children.
 
-    python benchmarks/soak.py --images 10000 --output benchmarks/figures/soak.json
+python benchmarks/soak.py --images 10000 --output benchmarks/figures/soak.json
 """
+
 import argparse
 import gc
 import sys
@@ -12,17 +13,24 @@ import numpy as np
 import psutil
 import torch
 
-from xray_explain.cam import generate_gradcam
-from xray_explain.infer import infer_image
-from xray_explain.model import Checkpoint, Preprocessing, build_net, load_checkpoint
-from xray_explain.output import write_json, write_png
+from xray_explain.evidence.cam import generate_gradcam
+from xray_explain.files import write_json, write_png
+from xray_explain.infer.inference import infer_image
+from xray_explain.model.checkpoint import Checkpoint, build_net, load_checkpoint
+from xray_explain.read.preprocessing import Preprocessing
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000, help="calls for one picture (default 10000)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="calls for one picture (default 10000)"
+    )
     parser.add_argument("--side", type=int, default=300, help="pixels of a side (default 300)")
-    parser.add_argument("--demo", action="store_true", help="with the demo's network instead of a small one")
+    parser.add_argument(
+        "--demo", action="store_true", help="with the demo's network instead of a small one"
+    )
     parser.add_argument("--output", metavar="FILE", help="write both states as JSON")
     return parser.parse_args()
 
@@ -37,14 +45,23 @@ def state(net) -> dict:
     "What must not grow"
     gc.collect()
     me = psutil.Process()
-    return {"MiB": me.memory_info().rss / 2**20, "files": me.num_fds(), "threads": threading.active_count(), "hooks": hooks(net),
-            "children": len(me.children()), "gradients": sum(p.grad is not None for p in net.parameters())}
+    return {
+        "MiB": me.memory_info().rss / 2**20,
+        "files": me.num_fds(),
+        "threads": threading.active_count(),
+        "hooks": hooks(net),
+        "children": len(me.children()),
+        "gradients": sum(p.grad is not None for p in net.parameters()),
+    }
 
 
-def soak(checkpoint, images: int, side: int = 300, tell=lambda done, now: None) -> tuple[dict, dict]:
+def soak(
+    checkpoint, images: int, side: int = 300, tell=lambda done, now: None
+) -> tuple[dict, dict]:
     "The state after the first hundredth of the calls (at least 20) and after the last"
     import tempfile
     from pathlib import Path
+
     rng, first, early = np.random.default_rng(0), None, max(20, images // 100)
     with tempfile.TemporaryDirectory() as home:
         path = Path(home) / "film.png"
@@ -54,25 +71,44 @@ def soak(checkpoint, images: int, side: int = 300, tell=lambda done, now: None) 
             one = infer_image(checkpoint, good if i % 2 else path, "film.png", apart=i % 4 < 2)
             one.overlay(i % len(checkpoint.class_names))
             if i % 10 == 0:
-                generate_gradcam(checkpoint, checkpoint.preprocessing.tensor(one.radiograph)[None], 0)
-                try: infer_image(checkpoint, bad, "bad.png", apart=i % 20 == 0)
-                except ValueError: pass
-            if i + 1 == early: first = state(checkpoint.net)
-            if (i + 1) % max(1, images // 10) == 0: tell(i + 1, state(checkpoint.net))
+                generate_gradcam(
+                    checkpoint, checkpoint.preprocessing.tensor(one.radiograph)[None], 0
+                )
+                try:
+                    infer_image(checkpoint, bad, "bad.png", apart=i % 20 == 0)
+                except ValueError:
+                    pass
+            if i + 1 == early:
+                first = state(checkpoint.net)
+            if (i + 1) % max(1, images // 10) == 0:
+                tell(i + 1, state(checkpoint.net))
     return first, state(checkpoint.net)
 
 
 def main():
     args = arguments()
     torch.manual_seed(0)
-    small = lambda: Checkpoint(build_net("test_efficientnet", 3).eval().requires_grad_(False), "test_efficientnet",
-                               ("Normal", "Benign", "Malignant"), Preprocessing(size=(96, 96)))
+    small = lambda: Checkpoint(
+        build_net("test_efficientnet", 3).eval().requires_grad_(False),
+        "test_efficientnet",
+        ("Normal", "Benign", "Malignant"),
+        Preprocessing(size=(96, 96)),
+    )
     checkpoint, start = load_checkpoint() if args.demo else small(), time.monotonic()
-    tell = lambda done, now: print(f"{done} pictures, {time.monotonic() - start:.0f} s: {now['MiB']:.1f} MiB", file=sys.stderr, flush=True)
+    tell = lambda done, now: print(
+        f"{done} pictures, {time.monotonic() - start:.0f} s: {now['MiB']:.1f} MiB",
+        file=sys.stderr,
+        flush=True,
+    )
     first, last = soak(checkpoint, args.images, args.side, tell)
     print(f"| {args.images} pictures | early | at the end |\n|---|---:|---:|")
-    for what in first: print(f"| {what} | {first[what]:.6g} | {last[what]:.6g} |")
-    if args.output: write_json(args.output, {"images": args.images, "side": args.side, "early": first, "late": last})
+    for what in first:
+        print(f"| {what} | {first[what]:.6g} | {last[what]:.6g} |")
+    if args.output:
+        write_json(
+            args.output, {"images": args.images, "side": args.side, "early": first, "late": last}
+        )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -4,6 +4,7 @@
 
 The least: import torch and timm, load the weights, one forward pass.
 """
+
 import argparse
 import subprocess
 import sys
@@ -27,8 +28,12 @@ with torch.inference_mode(): net(torch.zeros(1, 3, *header["preprocessing"]["siz
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the fastest counts (default 3)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds; the fastest counts (default 3)"
+    )
     return parser.parse_args()
 
 
@@ -40,15 +45,24 @@ def seconds(*argv):
 
 def main():
     args = arguments()
-    from xray_explain.model import DEMO
+    from xray_explain.model.checkpoint import DEMO
+
     with tempfile.TemporaryDirectory() as home:
         film = Path(home) / "film.png"
         cv2.imwrite(str(film), (np.random.default_rng(0).random((500, 400)) * 255).astype(np.uint8))
-        ways = {"python": ("pass",), "xray-explain --help": (CLI, "--help"), "the least": (LEAST, DEMO),
-                "xray-explain infer --image": (CLI, "infer", "--image", film, "--output-dir", home)}
-        taken = {name: min(seconds(*argv) for _ in range(args.rounds)) for name, argv in ways.items()}
+        ways = {
+            "python": ("pass",),
+            "xray-explain --help": (CLI, "--help"),
+            "the least": (LEAST, DEMO),
+            "xray-explain infer --image": (CLI, "infer", "--image", film, "--output-dir", home),
+        }
+        taken = {
+            name: min(seconds(*argv) for _ in range(args.rounds)) for name, argv in ways.items()
+        }
     print("| what | s | against the least |\n|---|---:|---:|")
-    for name, s in taken.items(): print(f"| {name} | {s:.2f} | {s / taken['the least']:.2f} |")
+    for name, s in taken.items():
+        print(f"| {name} | {s:.2f} | {s / taken['the least']:.2f} |")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,5 @@
 "Fails when `nbdev_clean` or `nbdev_export` would change anything; works on a copy, so it changes nothing itself."
+
 import filecmp
 import os
 import shutil
@@ -14,8 +15,16 @@ KEPT = ("nbs", "xray_explain")
 def differences(a, b):
     "Files that differ or are missing on one side"
     compared = filecmp.dircmp(a, b, ignore=["__pycache__", ".ipynb_checkpoints"])
-    here = [*compared.left_only, *compared.right_only, *filecmp.cmpfiles(a, b, compared.common_files, shallow=False)[1]]
-    deeper = [f"{name}/{d}" for name in compared.common_dirs for d in differences(Path(a, name), Path(b, name))]
+    here = [
+        *compared.left_only,
+        *compared.right_only,
+        *filecmp.cmpfiles(a, b, compared.common_files, shallow=False)[1],
+    ]
+    deeper = [
+        f"{name}/{d}"
+        for name in compared.common_dirs
+        for d in differences(Path(a, name), Path(b, name))
+    ]
     return here + deeper
 
 
@@ -24,13 +33,21 @@ def main():
         copy = Path(scratch)
         for name in (*KEPT, "settings.ini", "setup.py", "README.md", "_quarto.yml"):
             source = ROOT / name
-            if source.is_dir(): shutil.copytree(source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-            else: shutil.copy(source, copy / name)
+            if source.is_dir():
+                shutil.copytree(
+                    source, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+                )
+            else:
+                shutil.copy(source, copy / name)
         env = {**os.environ, "PYTHONPATH": str(copy)}
         for command in ("nbdev_clean", "nbdev_export"):
             subprocess.run([Path(sys.executable).parent / command], cwd=copy, env=env, check=True)
         changed = [f"{name}/{d}" for name in KEPT for d in differences(ROOT / name, copy / name)]
-    if changed: sys.exit("run nbdev_export and nbdev_clean, these files are not as they leave them: " + ", ".join(changed))
+    if changed:
+        sys.exit(
+            "run nbdev_export and nbdev_clean, these files are not as they leave them: "
+            + ", ".join(changed)
+        )
     print("notebooks are clean and exported")
 
 

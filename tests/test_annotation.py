@@ -1,19 +1,23 @@
 "Real LabelMe files: they belong to their pictures, and masks take the same way as the picture"
+
 import json
 
 import numpy as np
 import pytest
 
-from xray_explain.annotation import load_annotation_mask, read_annotation
-from xray_explain.radiograph import Geometry, read_radiograph
+from xray_explain.read.annotation import load_annotation_mask, read_annotation
+from xray_explain.read.geometry import Geometry
+from xray_explain.read.radiograph import read_radiograph
 
 
 @pytest.fixture(scope="module")
 def annotated(shared):
     "Paths of the whole radiographs that have an annotation, with it"
     folder = shared / "radiographs/whole"
-    return [(folder / "images" / json.loads(path.read_text())["imagePath"], path)
-            for path in sorted((folder / "Annotations").glob("*.json"))]
+    return [
+        (folder / "images" / json.loads(path.read_text())["imagePath"], path)
+        for path in sorted((folder / "Annotations").glob("*.json"))
+    ]
 
 
 def test_every_file_reads_and_fits_its_picture(annotated):

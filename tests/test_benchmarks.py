@@ -1,4 +1,5 @@
 "Every benchmark runs, at sizes that say nothing about speed, so that its figures can be had again"
+
 import json
 import re
 import subprocess
@@ -11,11 +12,20 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"cam_speed", "folder_speed"}  # which `make test` runs, too
 # options, and what the table that is printed must hold
 SMALL = {
-    "cam_speed": ("--threads 1 --images 4 --batch 2 --rounds 1 --size 64", "pytorch-grad-cam, one object, all classes"),
+    "cam_speed": (
+        "--threads 1 --images 4 --batch 2 --rounds 1 --size 64",
+        "pytorch-grad-cam, one object, all classes",
+    ),
     "folder_speed": ("--images 3 --size 200 150 --workers 1", "ours, no overlays"),
     "view_latency": ("--rounds 2 --size 400 300", "control_median_ms"),
-    "train_speed": ("--architecture test_efficientnet --size 64 --batch 4 --pairs 1 --stride 32", "test_efficientnet"),
-    "folder_memory": ("--images 4 8 --size 100 --workers 1 --architecture test_efficientnet", "| 8 |"),
+    "train_speed": (
+        "--architecture test_efficientnet --size 64 --batch 4 --pairs 1 --stride 32",
+        "test_efficientnet",
+    ),
+    "folder_memory": (
+        "--images 4 8 --size 100 --workers 1 --architecture test_efficientnet",
+        "| 8 |",
+    ),
     "ray_speed": ("--images 40 --size 200 150 --batch 8", "Ray"),
     "start_speed": ("--rounds 1", "xray-explain infer --image"),
     "report_speed": ("--cases 12", "another threshold"),
@@ -23,11 +33,19 @@ SMALL = {
     "licences": ("--all", "torch"),
     "novelty": ("report --per-class 2", "flagged of"),
     "near_duplicates": ("", "trimmed at each side"),
-    "guidance": ("{data} --seeds 0 --output {out} --stage architecture=test_efficientnet image_size=64 epochs=1 "
-                 "--stage architecture=test_efficientnet image_size=64 epochs=1 guidance=0", "overlap less none"),
+    "guidance": (
+        "{data} --seeds 0 --output {out} --stage architecture=test_efficientnet image_size=64 epochs=1 "
+        "--stage architecture=test_efficientnet image_size=64 epochs=1 guidance=0",
+        "overlap less none",
+    ),
     "view_picture": ("{out}.png", ""),
 }
-ELSEWHERE = {"soak": "test_soak.py", "hostile": "test_hostile.py", "fuzz_parsers": "test_hostile.py"}  # what tests each of these
+# what tests each of these
+ELSEWHERE = {
+    "soak": "test_soak.py",
+    "hostile": "test_hostile.py",
+    "fuzz_parsers": "test_hostile.py",
+}
 
 
 def test_none_is_forgotten():
@@ -36,18 +54,31 @@ def test_none_is_forgotten():
     assert set(re.findall(r"benchmarks/(\w+)\.py", (ROOT / "README.md").read_text())) <= set(SMALL)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in SMALL])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in SMALL]
+)
 def test_runs(name, tmp_path):
     options, told = SMALL[name]
     data, out = tmp_path / "data", tmp_path / "out"
     if "{data}" in options:
-        from xray_explain.phantom import write_phantoms
+        from xray_explain.data.phantom import write_phantoms
+
         write_phantoms(data, 14, seed=5, size=96, workers=1, progress=False)
     words = options.format(data=data, out=out).split()
-    done = subprocess.run([sys.executable, ROOT / "benchmarks" / f"{name}.py", *words], capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert told in done.stdout and not re.search(r"\bnan\b|\binf\b", done.stdout), done.stdout
-    if name == "view_picture": assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
-    if name == "guidance":  # each stage has the weight that was asked for it, and the form 'none' has none
-        weights = {p.parent.name: json.loads(p.read_text())["guidance"] for p in out.glob("*/recipe.json")}
+    if name == "view_picture":
+        assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    if (
+        name == "guidance"
+    ):  # each stage has the weight that was asked for it, and the form 'none' has none
+        weights = {
+            p.parent.name: json.loads(p.read_text())["guidance"] for p in out.glob("*/recipe.json")
+        }
         assert weights == {"none_0_1": 0, "none_0_2": 0, "overlap_0_1": 1, "overlap_0_2": 0}

@@ -3,6 +3,7 @@
 Weights are random; batch statistics are calibrated on random pictures, or the features of a deep network
 would die and every map would agree with every other.
 """
+
 import concurrent.futures
 import copy
 import gc
@@ -17,16 +18,24 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
-from xray_explain import head as heads
-from xray_explain.cam import evidence_maps, explain, generate_gradcam
-from xray_explain.head import Differentiated, PooledLinear, PooledNormLinear, choose_head, find_head
+from xray_explain.evidence import head as heads
+from xray_explain.evidence.cam import evidence_maps, explain, generate_gradcam
+from xray_explain.evidence.head import (
+    Differentiated,
+    PooledLinear,
+    PooledNormLinear,
+    choose_head,
+    find_head,
+)
 
 torch.set_num_threads(1)
 
 
 def pictures(n, size, seed=0):
     "Smooth random pictures: what convolutions answer to"
-    noise = torch.randn(n, 3, size[0] // 16, size[1] // 16, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(
+        n, 3, size[0] // 16, size[1] // 16, generator=torch.Generator().manual_seed(seed)
+    )
     return nn.functional.interpolate(noise, size, mode="bicubic")
 
 
@@ -35,12 +44,14 @@ def calibrated(name, size=(96, 128), classes=3, **kwargs):
     torch.manual_seed(0)
     net = timm.create_model(name, num_classes=classes, **kwargs)
     head = net.get_classifier()
-    nn.init.normal_(head.weight, std=3 * head.in_features ** -0.5)  # logits of a usual size
+    nn.init.normal_(head.weight, std=3 * head.in_features**-0.5)  # logits of a usual size
     nn.init.normal_(head.bias)
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for m in norms: m.momentum = None  # a plain average over the batches
+    for m in norms:
+        m.momentum = None  # a plain average over the batches
     with torch.no_grad():
-        for seed in range(2 if norms else 0): net.train()(pictures(4, size, 100 + seed))
+        for seed in range(2 if norms else 0):
+            net.train()(pictures(4, size, 100 + seed))
     return net.eval()
 
 
@@ -59,14 +70,19 @@ ADDITIVE = [
 def library(net, layer, x, channels_last=False):
     "Grad-CAM of every class by pytorch-grad-cam (B, C, H, W), each picture with a target of its own"
     copied = copy.deepcopy(net)
-    cam = GradCAM(copied, [copied.get_submodule(layer)],
-                  reshape_transform=(lambda t: t.permute(0, 3, 1, 2)) if channels_last else None)
+    cam = GradCAM(
+        copied,
+        [copied.get_submodule(layer)],
+        reshape_transform=(lambda t: t.permute(0, 3, 1, 2)) if channels_last else None,
+    )
     classes = net.get_classifier().weight.shape[0]
     return np.stack([cam(x, [ClassifierOutputTarget(c)] * len(x)) for c in range(classes)], 1)
 
 
 def heatmaps(net, x, classes=3):
-    return np.stack([[generate_gradcam(net, x[i:i + 1], c) for c in range(classes)] for i in range(len(x))])
+    return np.stack(
+        [[generate_gradcam(net, x[i : i + 1], c) for c in range(classes)] for i in range(len(x))]
+    )
 
 
 def assert_agree(net, layer, x, **kwargs):
@@ -81,8 +97,12 @@ def assert_agree(net, layer, x, **kwargs):
 def test_agrees_with_pytorch_grad_cam_and_sums_to_the_logits(name, size, layer, options):
     net, x = calibrated(name, size, **options), pictures(2, size)
     result = explain(net, x)
-    assert (result.exact, result.kind) == (True, "additive") and type(find_head(net)) is PooledLinear
-    assert torch.allclose(result.evidence.sum((2, 3)) + net.get_classifier().bias, net(x), rtol=0, atol=1e-4)
+    assert (result.exact, result.kind) == (True, "additive") and type(
+        find_head(net)
+    ) is PooledLinear
+    assert torch.allclose(
+        result.evidence.sum((2, 3)) + net.get_classifier().bias, net(x), rtol=0, atol=1e-4
+    )
     assert torch.allclose(result.logits, net(x), atol=1e-5)
     assert_agree(net, layer, x, channels_last=name.startswith("swin"))
 
@@ -96,7 +116,9 @@ def test_convnext_gradient_kind_agrees_and_additive_kind_sums_to_the_logits():
     head = find_head(net)
     assert type(head) is PooledNormLinear
     assert torch.allclose(additive.evidence.sum((2, 3)) + head.bias(net), net(x), rtol=0, atol=1e-4)
-    assert gradient.evidence.sum((2, 3)).abs().max() < 0.05 * additive.evidence.sum((2, 3)).abs().max()
+    assert (
+        gradient.evidence.sum((2, 3)).abs().max() < 0.05 * additive.evidence.sum((2, 3)).abs().max()
+    )
     # the additive map by automatic differentiation with the spread held, written out here
     norm, fc = net.head.norm, net.head.fc
     A = net.forward_features(x).detach().requires_grad_()
@@ -108,8 +130,15 @@ def test_convnext_gradient_kind_agrees_and_additive_kind_sums_to_the_logits():
         assert torch.allclose((slope * A).sum(1), additive.evidence[:, c], atol=1e-4)
 
 
-@pytest.mark.parametrize("name,kind", [("test_vit", "token"), ("test_vit", "avg"),
-                                       ("mobilenetv3_small_050", None), ("test_convnext2", None)])
+@pytest.mark.parametrize(
+    "name,kind",
+    [
+        ("test_vit", "token"),
+        ("test_vit", "avg"),
+        ("mobilenetv3_small_050", None),
+        ("test_convnext2", None),
+    ],
+)
 def test_every_other_head_agrees_with_the_gradient_of_the_whole_network(name, kind):
     "A brute-force Grad-CAM, through the whole network, at the layer that the result names"
     options = {"global_pool": kind} if kind else {}
@@ -120,12 +149,14 @@ def test_every_other_head_agrees_with_the_gradient_of_the_whole_network(name, ki
     hook = layer and layer.register_forward_hook(lambda m, a, out: seen.append(out))
     features = net.forward_features(x)
     logits = net.forward_head(features)
-    if hook: hook.remove()
+    if hook:
+        hook.remove()
     A = seen[0] if seen else features
     for c in range(3):
         slope = torch.autograd.grad(logits[0, c], A, retain_graph=True)[0]
         cells, slopes = A, slope
-        if A.ndim == 3: cells, slopes = (t[:, 1:].transpose(1, 2).unflatten(2, (6, 8)) for t in (A, slope))
+        if A.ndim == 3:
+            cells, slopes = (t[:, 1:].transpose(1, 2).unflatten(2, (6, 8)) for t in (A, slope))
         expected = (slopes.mean((2, 3), keepdim=True) * cells).sum(1).detach()
         assert expected.std() > 1e-6
         assert (result.evidence[:, c] - expected).abs().max() < 1e-4 * expected.abs().max()
@@ -138,9 +169,15 @@ def test_averaged_tokens_behind_a_norm_are_additive():
     assert torch.allclose(result.evidence.sum((2, 3)) + find_head(net).bias(net), net(x), atol=1e-4)
 
 
-@pytest.mark.parametrize("name,size", [("resnet18", (128, 192)), ("test_convnext", (128, 192)),
-                                       ("test_vit", (128, 192)),
-                                       ("swin_tiny_patch4_window7_224", (224, 224))])
+@pytest.mark.parametrize(
+    "name,size",
+    [
+        ("resnet18", (128, 192)),
+        ("test_convnext", (128, 192)),
+        ("test_vit", (128, 192)),
+        ("swin_tiny_patch4_window7_224", (224, 224)),
+    ],
+)
 def test_a_change_in_one_corner_moves_the_map_there(name, size):
     "Orientation against the picture itself, which no head can vouch for"
     net, x = calibrated(name, size), pictures(1, size)
@@ -149,25 +186,36 @@ def test_a_change_in_one_corner_moves_the_map_there(name, size):
         for columns in (0, 1):
             h, w = size[0] // 4, size[1] // 4
             changed = x.clone()
-            changed[:, :, rows * 3 * h:rows * 3 * h + h, columns * 3 * w:columns * 3 * w + w] += 3
+            changed[
+                :, :, rows * 3 * h : rows * 3 * h + h, columns * 3 * w : columns * 3 * w + w
+            ] += 3
             moved = (explain(net, changed).evidence - before).abs().mean((0, 1))
             gh, gw = moved.shape
-            halves = [[moved[:gh // 2, :gw // 2], moved[:gh // 2, -(gw // 2):]],
-                      [moved[-(gh // 2):, :gw // 2], moved[-(gh // 2):, -(gw // 2):]]]
+            halves = [
+                [moved[: gh // 2, : gw // 2], moved[: gh // 2, -(gw // 2) :]],
+                [moved[-(gh // 2) :, : gw // 2], moved[-(gh // 2) :, -(gw // 2) :]],
+            ]
             means = torch.tensor([[float(q.mean()) for q in row] for row in halves])
             assert means.argmax() == rows * 2 + columns
 
 
 # Heads that are wrong on purpose
 def wrong(turn, name):
-    def evidence(self, *args, **kwargs): return turn(PooledLinear.evidence(self, *args, **kwargs))
+    def evidence(self, *args, **kwargs):
+        return turn(PooledLinear.evidence(self, *args, **kwargs))
+
     return type(name, (PooledLinear,), {"evidence": evidence, "gradcam": evidence})
 
 
-WRONG = [wrong(lambda E: E.transpose(2, 3), "Transposed"), wrong(lambda E: E.flip(2), "UpsideDown"),
-         wrong(lambda E: E.flip(3), "Mirrored"), wrong(lambda E: E.roll(1, 3), "Rolled"),
-         wrong(lambda E: 1.01 * E, "Scaled"), wrong(lambda E: E.flip(1), "ClassesSwapped"),
-         wrong(lambda E: E.mean((2, 3), keepdim=True).expand_as(E), "Flat")]
+WRONG = [
+    wrong(lambda E: E.transpose(2, 3), "Transposed"),
+    wrong(lambda E: E.flip(2), "UpsideDown"),
+    wrong(lambda E: E.flip(3), "Mirrored"),
+    wrong(lambda E: E.roll(1, 3), "Rolled"),
+    wrong(lambda E: 1.01 * E, "Scaled"),
+    wrong(lambda E: E.flip(1), "ClassesSwapped"),
+    wrong(lambda E: E.mean((2, 3), keepdim=True).expand_as(E), "Flat"),
+]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224"])
@@ -185,20 +233,30 @@ def test_a_network_whose_features_are_transposed_gives_no_exact_map():
         def __init__(self):
             super().__init__()
             self.net = timm.create_model("test_efficientnet", num_classes=3)
-        def get_classifier(self): return self.net.classifier
-        def forward_features(self, x): return self.net.forward_features(x).transpose(2, 3)
-        def forward_head(self, A): return self.net.forward_head(A)
-        def forward(self, x): return self.forward_head(self.forward_features(x))
+
+        def get_classifier(self):
+            return self.net.classifier
+
+        def forward_features(self, x):
+            return self.net.forward_features(x).transpose(2, 3)
+
+        def forward_head(self, A):
+            return self.net.forward_head(A)
+
+        def forward(self, x):
+            return self.forward_head(self.forward_features(x))
 
     assert choose_head(Turned()) is None
-    with pytest.raises(ValueError, match="name one with layer="): explain(Turned(), pictures(1, (96, 128)))
+    with pytest.raises(ValueError, match="name one with layer="):
+        explain(Turned(), pictures(1, (96, 128)))
 
 
 def test_maximum_pooling_is_not_taken_for_mean_pooling():
     net, x = calibrated("resnet18", global_pool="max"), pictures(1, (96, 128))
     result = explain(net, x)
     assert (result.exact, result.kind) == (False, "gradient")
-    with pytest.raises(ValueError, match="no 'additive' evidence"): explain(net, x, kind="additive")
+    with pytest.raises(ValueError, match="no 'additive' evidence"):
+        explain(net, x, kind="additive")
     assert_agree(net, "layer4", pictures(2, (96, 128)))
 
 
@@ -208,20 +266,30 @@ def hooks(module):
 
 def state(net):
     "All that a forward or backward pass could change"
-    return ([(m.training, hooks(m)) for m in net.modules()],
-            [(p.requires_grad, p.grad is None) for p in net.parameters()],
-            [t.tolist() for t in net.state_dict().values()], torch.get_rng_state().tolist())
+    return (
+        [(m.training, hooks(m)) for m in net.modules()],
+        [(p.requires_grad, p.grad is None) for p in net.parameters()],
+        [t.tolist() for t in net.state_dict().values()],
+        torch.get_rng_state().tolist(),
+    )
 
 
-WAYS = [{}, {"kind": "gradient"}, {"method": "gradcam++"}, {"method": "eigencam"}, {"layer": "blocks.3"},
-        {"method": "ablationcam", "classes": [0]}]
+WAYS = [
+    {},
+    {"kind": "gradient"},
+    {"method": "gradcam++"},
+    {"method": "eigencam"},
+    {"layer": "blocks.3"},
+    {"method": "ablationcam", "classes": [0]},
+]
 
 
 @pytest.mark.parametrize("how", WAYS, ids=str)
 @pytest.mark.parametrize("mode", ["eval", "train", "mixed"])
 def test_the_network_is_left_as_it_was(how, mode):
     net = timm.create_model("test_efficientnet", num_classes=2).train(mode != "eval")
-    if mode == "mixed": net.blocks[1].eval()
+    if mode == "mixed":
+        net.blocks[1].eval()
     net.conv_stem.requires_grad_(False)
     net.bn1.register_forward_hook(lambda *a: None)
     x = pictures(1, (64, 96))
@@ -243,26 +311,29 @@ def test_frozen_under_no_grad_and_inference_mode():
             for kind, evidence in expected.items():
                 for input_ in (x, x + 0):  # the second is an inference tensor under inference mode
                     found = explain(fresh, input_, kind=kind)
-                    assert torch.equal(found.evidence, evidence) and not found.evidence.is_inference()
+                    assert (
+                        torch.equal(found.evidence, evidence) and not found.evidence.is_inference()
+                    )
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_threads_get_what_one_gets(mode):
     net, x = calibrated("test_efficientnet").train(mode == "train"), pictures(6, (64, 96))
     ways = {}, {"kind": "gradient"}, {"layer": "bn2"}
-    ask = lambda net, i: torch.stack([explain(net, x[i:i + 1], **how).evidence for how in ways])
+    ask = lambda net, i: torch.stack([explain(net, x[i : i + 1], **how).evidence for how in ways])
     alone = [ask(net, i) for i in range(6)]
     other = copy.deepcopy(net)  # not proved yet: the threads race for the proof as well
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda i: ask(other, i % 6), range(18)))
-    for i, maps in enumerate(together): assert torch.allclose(maps, alone[i % 6], atol=1e-6)
+    for i, maps in enumerate(together):
+        assert torch.allclose(maps, alone[i % 6], atol=1e-6)
 
 
 def test_batch_and_single_agree():
     net, x = calibrated("efficientnet_b0"), pictures(4, (96, 128))
     for how in ({}, {"layer": "blocks.5"}):
         batch = explain(net, x, **how).evidence
-        single = torch.cat([explain(net, x[i:i + 1], **how).evidence for i in range(4)])
+        single = torch.cat([explain(net, x[i : i + 1], **how).evidence for i in range(4)])
         assert (batch - single).abs().max() < 1e-4 * batch.abs().max()
 
 
@@ -271,7 +342,8 @@ def test_a_shift_of_all_head_rows_changes_raw_maps_only():
         net, x = calibrated(name), pictures(2, (96, 128))
         shifted = copy.deepcopy(net)
         head = shifted.get_classifier()
-        with torch.no_grad(): head.weight += torch.randn(head.in_features)
+        with torch.no_grad():
+            head.weight += torch.randn(head.in_features)
         a, b = explain(net, x), explain(shifted, x)
         assert torch.allclose(a.probs, b.probs, atol=1e-4)
         assert torch.allclose(a.centred, b.centred, atol=1e-4)
@@ -282,7 +354,9 @@ def test_a_shift_of_all_head_rows_changes_raw_maps_only():
 def test_a_single_logit_is_two_classes(how):
     net, x = calibrated("test_efficientnet", classes=1), pictures(2, (96, 128))
     result = explain(net, x, **how)
-    assert result.evidence.shape[1] == 2 and torch.equal(result.evidence[:, 0], -result.evidence[:, 1])
+    assert result.evidence.shape[1] == 2 and torch.equal(
+        result.evidence[:, 0], -result.evidence[:, 1]
+    )
     assert torch.allclose(result.probs[:, 1], net(x).sigmoid()[:, 0], atol=1e-5)
     sums = result.evidence.sum((2, 3))[:, 1] + net.classifier.bias / 2
     assert torch.allclose(sums, result.logits[:, 1], atol=1e-4)
@@ -294,11 +368,14 @@ def test_half_precision_gives_float32_maps_close_to_those_of_float32():
     half = explain(copy.deepcopy(net).bfloat16(), x)
     assert half.evidence.dtype == torch.float32 and half.exact
     assert (half.evidence - full).abs().max() < 0.1 * full.abs().max()
-    with torch.autocast("cpu", torch.bfloat16): mixed = explain(net, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = explain(net, x)
     assert mixed.evidence.dtype == torch.float32
     sums = mixed.evidence.sum((2, 3)) + net.classifier.bias
     assert torch.allclose(sums, mixed.logits, rtol=0.02, atol=0.05)
-    assert explain(copy.deepcopy(net).bfloat16(), x, layer="blocks.2").evidence.dtype == torch.float32
+    assert (
+        explain(copy.deepcopy(net).bfloat16(), x, layer="blocks.2").evidence.dtype == torch.float32
+    )
 
 
 def test_tuple_outputs():
@@ -306,11 +383,16 @@ def test_tuple_outputs():
         def __init__(self, net):
             super().__init__()
             self.net = net
-        def forward(self, x): return self.net(x), "auxiliary"
+
+        def forward(self, x):
+            return self.net(x), "auxiliary"
 
     class HeadWithAuxiliary(type(calibrated("test_efficientnet"))):
-        def forward_head(self, A): return super().forward_head(A), "auxiliary"
-        def forward(self, x): return self.forward_head(self.forward_features(x))
+        def forward_head(self, A):
+            return super().forward_head(A), "auxiliary"
+
+        def forward(self, x):
+            return self.forward_head(self.forward_features(x))
 
     net, x = calibrated("test_efficientnet"), pictures(1, (96, 128))
     expected = explain(net, x)
@@ -336,7 +418,9 @@ def test_evidence_maps_in_training_reach_features_and_head():
     x = pictures(4, (96, 128))
     A = net.forward_features(x)
     E = evidence_maps(net, A)
-    assert net.training and torch.allclose(E.sum((2, 3)), A.mean((2, 3)) @ net.classifier.weight.T, atol=1e-4)
+    assert net.training and torch.allclose(
+        E.sum((2, 3)), A.mean((2, 3)) @ net.classifier.weight.T, atol=1e-4
+    )
     E.square().sum().backward()
     assert net.conv_stem.weight.grad.abs().max() > 0 and net.classifier.weight.grad.abs().max() > 0
     by_hand = torch.einsum("ck,bkij->bcij", net.classifier.weight, A.detach()) / A[0, 0].numel()

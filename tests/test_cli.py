@@ -1,4 +1,5 @@
 "The command line as a user meets it: real processes, exit status, what is printed and what is written."
+
 import json
 import subprocess
 import sys
@@ -6,29 +7,46 @@ import sys
 import cv2
 import pytest
 
-from xray_explain.output import RESEARCH_USE, probability_text
-from xray_explain.phantom import write_phantoms
+from xray_explain.data.phantom import write_phantoms
+from xray_explain.wording import RESEARCH_USE, probability_text
 
-
-RESULTS = {"batch_results.json", "batch_results.parquet", "batch_results.csv", "failures.json", "run"}
+RESULTS = {
+    "batch_results.json",
+    "batch_results.parquet",
+    "batch_results.csv",
+    "failures.json",
+    "run",
+}
 
 
 def cli(*argv, **kwargs):
     code = "import sys; from xray_explain.cli import main; sys.exit(main())"
-    return subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True, **kwargs)
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True, **kwargs
+    )
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     "Ten good pictures in a folder of a data set"
-    folder = write_phantoms(tmp_path_factory.mktemp("cli") / "set", per_class=4, seed=31, size=256, workers=1, progress=False)
-    for surplus in sorted((folder / "images").iterdir())[10:]: surplus.unlink()
+    folder = write_phantoms(
+        tmp_path_factory.mktemp("cli") / "set",
+        per_class=4,
+        seed=31,
+        size=256,
+        workers=1,
+        progress=False,
+    )
+    for surplus in sorted((folder / "images").iterdir())[10:]:
+        surplus.unlink()
     return folder / "images"
 
 
 def test_help_imports_nothing_heavy():
-    code = ("import sys\nfrom xray_explain.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-            "sys.exit(sorted({'torch', 'timm', 'pandas', 'matplotlib', 'papermill'} & set(sys.modules)) or 0)")
+    code = (
+        "import sys\nfrom xray_explain.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(sorted({'torch', 'timm', 'pandas', 'matplotlib', 'papermill'} & set(sys.modules)) or 0)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert RESEARCH_USE in done.stdout
@@ -36,6 +54,7 @@ def test_help_imports_nothing_heavy():
 
 def test_installed_program_answers():
     from pathlib import Path
+
     program = Path(sys.executable).parent / "xray-explain"
     done = subprocess.run([program, "--version"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("xray-explain ")
@@ -45,17 +64,29 @@ def test_one_picture(pictures, tmp_path):
     path = sorted(pictures.iterdir())[1]
     done = cli("infer", "--image", path, "--output-dir", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "demo checkpoint" in done.stdout and "synthetic phantoms" in done.stdout and RESEARCH_USE in done.stdout
+    assert (
+        "demo checkpoint" in done.stdout
+        and "synthetic phantoms" in done.stdout
+        and RESEARCH_USE in done.stdout
+    )
     record = json.loads((tmp_path / f"{path.stem}.json").read_text())
-    assert f"{path.name}: {record['prediction']}, confidence {probability_text(record['confidence'])}" in done.stdout
-    for name, p in record["scores"].items(): assert f"{name} {probability_text(p)}" in done.stdout
-    assert cv2.imread(str(tmp_path / f"{path.stem}_gradcam.png")).shape[:2] == cv2.imread(str(path)).shape[:2]
+    assert (
+        f"{path.name}: {record['prediction']}, confidence {probability_text(record['confidence'])}"
+        in done.stdout
+    )
+    for name, p in record["scores"].items():
+        assert f"{name} {probability_text(p)}" in done.stdout
+    assert (
+        cv2.imread(str(tmp_path / f"{path.stem}_gradcam.png")).shape[:2]
+        == cv2.imread(str(path)).shape[:2]
+    )
 
 
 def test_folder_with_bad_files(pictures, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
-    for path in pictures.iterdir(): (folder / path.name).write_bytes(path.read_bytes())
+    for path in pictures.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
     good = sorted(folder.iterdir())
     data = good[0].read_bytes()
     (folder / "empty.png").touch()
@@ -67,33 +98,50 @@ def test_folder_with_bad_files(pictures, tmp_path):
     assert [r["image_name"] for r in results] == [p.name for p in good] and len(results) == 10
     named = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(named) == 3
-    for name, line in zip(("empty.png", "letter.jpg", "truncated.jpeg"), named): assert name in line
+    for name, line in zip(("empty.png", "letter.jpg", "truncated.jpeg"), named):
+        assert name in line
     written = {p.name for p in (tmp_path / "out").iterdir()}
     assert written == {f"{p.stem}_gradcam.png" for p in good} | RESULTS
 
 
 def test_same_command_same_bytes(pictures, tmp_path):
-    for name in "ab": assert cli("infer", "--input-dir", pictures, "--output-dir", tmp_path / name).returncode == 0
-    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    for name in "ab":
+        assert (
+            cli("infer", "--input-dir", pictures, "--output-dir", tmp_path / name).returncode == 0
+        )
+    files = sorted(
+        p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()
+    )
     assert len(files) == 10 + 4 + 3
-    for name in files: assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
 def test_no_gradcam_writes_no_overlays(pictures, tmp_path):
-    assert cli("infer", "--input-dir", pictures, "--output-dir", tmp_path, "--no-gradcam").returncode == 0
+    assert (
+        cli("infer", "--input-dir", pictures, "--output-dir", tmp_path, "--no-gradcam").returncode
+        == 0
+    )
     assert {p.name for p in tmp_path.iterdir()} == RESULTS
 
 
-@pytest.mark.parametrize("argv, status, told", [
-    (["infer"], 2, "required"), (["infer", "--image", "a.png", "--input-dir", "b"], 2, "not allowed"),
-    (["infer", "--image", "absent.png"], 1, "absent.png"), (["infer", "--input-dir", "absent"], 1, "absent"),
-    (["infer", "--image", "a.png", "--checkpoint", "absent.pt"], 1, "absent.pt"), (["report", "weather"], 1, "weather"),
-])
+@pytest.mark.parametrize(
+    "argv, status, told",
+    [
+        (["infer"], 2, "required"),
+        (["infer", "--image", "a.png", "--input-dir", "b"], 2, "not allowed"),
+        (["infer", "--image", "absent.png"], 1, "absent.png"),
+        (["infer", "--input-dir", "absent"], 1, "absent"),
+        (["infer", "--image", "a.png", "--checkpoint", "absent.pt"], 1, "absent.pt"),
+        (["report", "weather"], 1, "weather"),
+    ],
+)
 def test_errors_are_one_line(argv, status, told, tmp_path):
     done = cli(*argv, cwd=tmp_path)
     assert done.returncode == status and told in done.stderr
     assert "Traceback" not in done.stderr
-    if status == 1: assert done.stderr.strip().count("\n") == 0
+    if status == 1:
+        assert done.stderr.strip().count("\n") == 0
     assert list(tmp_path.iterdir()) == []
 
 

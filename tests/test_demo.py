@@ -1,20 +1,23 @@
 "The shipped checkpoint, as shipped, on phantoms of a seed that nothing was chosen on."
+
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from xray_explain.model import DEMO, load_checkpoint
-from xray_explain.phantom import write_phantoms
-from xray_explain.study import examine, open_cases, prediction_figures
+from xray_explain.data.phantom import write_phantoms
+from xray_explain.measure.study import examine, open_cases, prediction_figures
+from xray_explain.model.checkpoint import DEMO, load_checkpoint
 
 UNSEEN_SEED = 600
 
 
 def figures(folder, per_class):
     model = load_checkpoint()
-    cases = open_cases(write_phantoms(folder / "unseen", per_class, seed=UNSEEN_SEED, progress=False), model)
+    cases = open_cases(
+        write_phantoms(folder / "unseen", per_class, seed=UNSEEN_SEED, progress=False), model
+    )
     study = examine(model, cases, progress=False)
     return study, prediction_figures(study)
 
@@ -22,7 +25,11 @@ def figures(folder, per_class):
 def test_size_and_history():
     assert DEMO.stat().st_size <= 10_000_000
     model = load_checkpoint()
-    assert model.architecture == "efficientnet_b0" and model.class_names == ("Normal", "Benign", "Malignant")
+    assert model.architecture == "efficientnet_b0" and model.class_names == (
+        "Normal",
+        "Benign",
+        "Malignant",
+    )
     assert "synthetic phantoms" in model.caveat and len(model.evidence_scale) == 3
 
 
@@ -49,5 +56,8 @@ def test_600_unseen_phantoms(tmp_path):
 
 def abnormality_auc(normal, other):
     "AUC of 1 - p(Normal) for lesion cases of one study against Normal cases of another"
-    a, b = (1 - s.probs[s.y_true != 0 if lesion else s.y_true == 0, 0] for s, lesion in ((normal, False), (other, True)))
+    a, b = (
+        1 - s.probs[s.y_true != 0 if lesion else s.y_true == 0, 0]
+        for s, lesion in ((normal, False), (other, True))
+    )
     return roc_auc_score(np.r_[np.zeros(len(a)), np.ones(len(b))], np.r_[a, b])

@@ -1,4 +1,5 @@
 "Folders of pictures through real processes: killed, interrupted, broken, full, and twice at once."
+
 import hashlib
 import json
 import os
@@ -16,14 +17,20 @@ import psutil
 import pytest
 import torch
 
-from xray_explain.cam import explain
-from xray_explain.engine import LocalEngine, Network, Options, run
-from xray_explain.model import Checkpoint, Preprocessing, build_net, save_checkpoint
-from xray_explain.phantom import write_phantoms
-from xray_explain.records import RunError
-from xray_explain.sources import from_folder, from_manifest
+from xray_explain.data.phantom import write_phantoms
+from xray_explain.evidence.cam import explain
+from xray_explain.infer.folder import LocalEngine, Network, Options, run
+from xray_explain.infer.journal import RunError
+from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
+from xray_explain.read.preprocessing import Preprocessing
+from xray_explain.read.sources import from_folder
 
-CLI = [sys.executable, "-c", "import sys; from xray_explain.cli import main; sys.exit(main())", "infer"]
+CLI = [
+    sys.executable,
+    "-c",
+    "import sys; from xray_explain.cli import main; sys.exit(main())",
+    "infer",
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +38,13 @@ def model(tmp_path_factory):
     "A small network, and the file it is in"
     torch.manual_seed(0)
     net = build_net("test_efficientnet", 3).eval().requires_grad_(False)
-    checkpoint = Checkpoint(net, "test_efficientnet", ("Normal", "Benign", "Malignant"), Preprocessing(size=(96, 96)), name="small")
+    checkpoint = Checkpoint(
+        net,
+        "test_efficientnet",
+        ("Normal", "Benign", "Malignant"),
+        Preprocessing(size=(96, 96)),
+        name="small",
+    )
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_checkpoint(path, checkpoint)
     return checkpoint, path
@@ -40,7 +53,14 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
     "One radiograph as JPEG"
-    folder = write_phantoms(tmp_path_factory.mktemp("one") / "set", per_class=1, seed=31, size=160, workers=1, progress=False)
+    folder = write_phantoms(
+        tmp_path_factory.mktemp("one") / "set",
+        per_class=1,
+        seed=31,
+        size=160,
+        workers=1,
+        progress=False,
+    )
     return cv2.imread(str(sorted((folder / "images").iterdir())[2]), cv2.IMREAD_GRAYSCALE)
 
 
@@ -59,57 +79,97 @@ def spoil(folder: Path, share: float) -> dict:
     paths = sorted(p for p in folder.rglob("*.jpg"))
     some = random.Random(0).sample(paths, round(share * len(paths)))
     data = paths[0].read_bytes()
-    ways = [(b"", "empty"), (b"dear colleague", "not a picture"), (data[: len(data) // 2], "broken"), (data[:20], "not a picture"),
-            (b"\0" * 500, "not a picture"), (cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(), "at least 16"),
-            (b"\0" * 128 + b"DICM" + b"\0" * 99, "broken"), (cv2.imencode(".png", np.zeros((90, 90), np.uint8))[1].tobytes()[:-30], "broken")]
-    for i, path in enumerate(some): path.write_bytes(ways[i % len(ways)][0])
+    ways = [
+        (b"", "empty"),
+        (b"dear colleague", "not a picture"),
+        (data[: len(data) // 2], "broken"),
+        (data[:20], "not a picture"),
+        (b"\0" * 500, "not a picture"),
+        (cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(), "at least 16"),
+        (b"\0" * 128 + b"DICM" + b"\0" * 99, "broken"),
+        (cv2.imencode(".png", np.zeros((90, 90), np.uint8))[1].tobytes()[:-30], "broken"),
+    ]
+    for i, path in enumerate(some):
+        path.write_bytes(ways[i % len(ways)][0])
     gone = some[-1]
     gone.unlink()
     gone.symlink_to(folder / "nowhere.jpg")  # not a file, so not an input
-    return {p.relative_to(folder).as_posix(): ways[i % len(ways)][1] for i, p in enumerate(some[:-1])}
+    return {
+        p.relative_to(folder).as_posix(): ways[i % len(ways)][1] for i, p in enumerate(some[:-1])
+    }
 
 
 def files(folder: Path) -> dict:
     "Every file of a folder of results but the record file, whose lines may have another order"
     kept = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "records.jsonl")
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept}
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in kept
+    }
 
 
 def start(*options, before=lambda: None):
     "The command line in a process of its own; `before` runs in it first"
+
     def prepare():
         # a shell starts what is in the background deaf to Ctrl-C, and its children inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)
         before()
-    return subprocess.Popen([*CLI, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=prepare)
+
+    return subprocess.Popen(
+        [*CLI, *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=prepare,
+    )
 
 
-def finish(process, seconds=600): return (*process.communicate(timeout=seconds), process.returncode)
+def finish(process, seconds=600):
+    return (*process.communicate(timeout=seconds), process.returncode)
 
 
 def children(pid):
-    try: return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess: return []
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def wait_for(what, seconds=120):
     "The first true value of what()"
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := what(): return found
+        if found := what():
+            return found
         time.sleep(0.02)
     raise AssertionError("it did not happen in time")
 
 
-def lines(out): return (out / "run" / "records.jsonl").read_bytes().count(b"\n") if (out / "run" / "records.jsonl").exists() else 0
+def lines(out):
+    return (
+        (out / "run" / "records.jsonl").read_bytes().count(b"\n")
+        if (out / "run" / "records.jsonl").exists()
+        else 0
+    )
 
 
 def killed_and_resumed(model, picture, tmp_path, count, kills):
     "Results of an uninterrupted run, and of one killed at random moments; and how far the second came each time"
     folder, rng = fill(tmp_path / "in", picture, count), random.Random(5)
     spoil(folder, 0.05)
-    options = ["--input-dir", folder, "--checkpoint", model[1], "--batch-size", 4, "--workers", 2, "--overlay-size", 64]
+    options = [
+        "--input-dir",
+        folder,
+        "--checkpoint",
+        model[1],
+        "--batch-size",
+        4,
+        "--workers",
+        2,
+        "--overlay-size",
+        64,
+    ]
     said, errors, status = finish(start(*options, "--output-dir", tmp_path / "whole"))
     assert status == 1 and "Traceback" not in errors
     out, reached, workers = tmp_path / "killed", [], []
@@ -117,7 +177,13 @@ def killed_and_resumed(model, picture, tmp_path, count, kills):
         process, before = start(*options, "--output-dir", out), lines(out)
         # at a moment between any two steps of the next few batches, and sometimes before the first
         target = before + rng.randint(0, max(1, count // 4 // kills))
-        wait_for(lambda: lines(out) >= target and (target > before or children(process.pid)) or process.poll() is not None)
+        wait_for(
+            lambda: (
+                lines(out) >= target
+                and (target > before or children(process.pid))
+                or process.poll() is not None
+            )
+        )
         time.sleep(rng.random() * 0.05)
         workers += children(process.pid)
         process.kill()
@@ -148,27 +214,37 @@ def broken_folder(model, picture, tmp_path, count):
     folder, out = fill(tmp_path / "in", picture, count), tmp_path / "out"
     spoilt = spoil(folder, 0.05)
     sources, found = from_folder(folder)
-    done, failed = run(model[0], sources, found, out, Options(16, overlay_format="none"), workers=2, progress=False)
-    records, failures = (json.loads((out / f"{n}.json").read_text()) for n in ("batch_results", "failures"))
+    done, failed = run(
+        model[0], sources, found, out, Options(16, overlay_format="none"), workers=2, progress=False
+    )
+    records, failures = (
+        json.loads((out / f"{n}.json").read_text()) for n in ("batch_results", "failures")
+    )
     keys = [r["image_name"] for r in records] + [f["image_name"] for f in failures]
-    assert sorted(keys) == sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.jpg") if p.is_file())
+    assert sorted(keys) == sorted(
+        p.relative_to(folder).as_posix() for p in folder.rglob("*.jpg") if p.is_file()
+    )
     assert len(set(keys)) == len(keys) and (done, failed) == (len(records), len(failures))
     assert {f["image_name"] for f in failures} == set(spoilt)
-    for f in failures: assert spoilt[f["image_name"]] in f["reason"] and Path(f["image_name"]).name in f["reason"]
+    for f in failures:
+        assert spoilt[f["image_name"]] in f["reason"] and Path(f["image_name"]).name in f["reason"]
 
 
-def test_200_pictures_with_broken_ones(model, picture, tmp_path): broken_folder(model, picture, tmp_path, 200)
+def test_200_pictures_with_broken_ones(model, picture, tmp_path):
+    broken_folder(model, picture, tmp_path, 200)
 
 
 @pytest.mark.slow
-def test_2000_pictures_with_broken_ones(model, picture, tmp_path): broken_folder(model, picture, tmp_path, 2000)
+def test_2000_pictures_with_broken_ones(model, picture, tmp_path):
+    broken_folder(model, picture, tmp_path, 2000)
 
 
 def test_threads_on_one_model_get_what_one_gets(model):
     torch.manual_seed(1)
     batches = [torch.randn(n % 3 + 1, 3, 96, 96) for n in range(24)]
     alone = [explain(model[0], x) for x in batches]
-    with ThreadPoolExecutor(6) as pool: together = list(pool.map(lambda x: explain(model[0], x), batches))
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda x: explain(model[0], x), batches))
     for a, b in zip(alone, together):
         assert torch.equal(a.logits, b.logits) and torch.equal(a.evidence, b.evidence)
 
@@ -182,7 +258,8 @@ def test_names_in_several_folders_do_not_meet(model, picture, tmp_path):
     assert run(model[0], sources, count, tmp_path / "out", progress=False) == (6, 0)
     records = json.loads((tmp_path / "out" / "batch_results.json").read_text())
     assert len({r["overlay"] for r in records}) == 6
-    for r in records: assert cv2.imread(str(tmp_path / "out" / r["overlay"])).shape[:2] == picture.shape
+    for r in records:
+        assert cv2.imread(str(tmp_path / "out" / r["overlay"])).shape[:2] == picture.shape
 
 
 def test_two_runs_at_once(model, picture, tmp_path):
@@ -191,15 +268,30 @@ def test_two_runs_at_once(model, picture, tmp_path):
     first = start(*options)
     wait_for(lambda: children(first.pid))
     first.send_signal(signal.SIGSTOP)
-    try: _, errors, status = finish(start(*options))
-    finally: first.send_signal(signal.SIGCONT)
-    assert status == 1 and "another run is writing here" in errors and errors.strip().count("\n") <= 1
+    try:
+        _, errors, status = finish(start(*options))
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert (
+        status == 1 and "another run is writing here" in errors and errors.strip().count("\n") <= 1
+    )
     assert finish(first)[2] == 0
 
 
 def test_ctrl_c_keeps_what_is_done(model, picture, tmp_path):
     folder, out = fill(tmp_path / "in", picture, 120), tmp_path / "out"
-    process = start("--input-dir", folder, "--checkpoint", model[1], "--output-dir", out, "--workers", 1, "--batch-size", 4)
+    process = start(
+        "--input-dir",
+        folder,
+        "--checkpoint",
+        model[1],
+        "--output-dir",
+        out,
+        "--workers",
+        1,
+        "--batch-size",
+        4,
+    )
     wait_for(lambda: lines(out) >= 2)
     workers = children(process.pid)
     process.send_signal(signal.SIGINT)
@@ -212,15 +304,19 @@ def test_ctrl_c_keeps_what_is_done(model, picture, tmp_path):
 
 class FullAfter(LocalEngine):
     "The disk is full after a number of batches"
+
     def __call__(self, parts):
         for i, batch in enumerate(super().__call__(parts)):
-            if i == 2: raise OSError(28, "No space left on device", "somewhere")
+            if i == 2:
+                raise OSError(28, "No space left on device", "somewhere")
             yield batch
 
 
 def test_full_disk_is_one_line_and_resumable(model, picture, tmp_path):
     sources, count = from_folder(fill(tmp_path / "in", picture, 20))
-    with pytest.raises(RunError, match="disk is full .* 8 pictures are finished and kept: free some space"):
+    with pytest.raises(
+        RunError, match="disk is full .* 8 pictures are finished and kept: free some space"
+    ):
         run(model[0], sources, count, tmp_path / "out", Options(4), FullAfter, progress=False)
     assert run(model[0], sources, count, tmp_path / "out", Options(4), progress=False) == (20, 0)
     assert run(model[0], sources, count, tmp_path / "whole", Options(4), progress=False) == (20, 0)
@@ -230,12 +326,27 @@ def test_full_disk_is_one_line_and_resumable(model, picture, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
 def test_file_size_limit_is_one_line(model, picture, tmp_path):
     import resource
+
     folder, out = fill(tmp_path / "in", picture, 40), tmp_path / "out"
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
-    options = ["--input-dir", folder, "--checkpoint", model[1], "--output-dir", out, "--batch-size", 4, "--no-gradcam", "--workers", 0]
+    options = [
+        "--input-dir",
+        folder,
+        "--checkpoint",
+        model[1],
+        "--output-dir",
+        out,
+        "--batch-size",
+        4,
+        "--no-gradcam",
+        "--workers",
+        0,
+    ]
     _, errors, status = finish(start(*options, before=limit))
     told = [line for line in errors.splitlines() if line.startswith("xray-explain: ")]
-    assert status == 1 and len(told) == 1 and "disk is full" in told[0] and "Traceback" not in errors
+    assert (
+        status == 1 and len(told) == 1 and "disk is full" in told[0] and "Traceback" not in errors
+    )
     assert 0 < lines(out) < 10
     said, errors, status = finish(start(*options))
     assert status == 0 and "40 explained, 0 failed" in said
@@ -245,9 +356,16 @@ def test_other_options_are_refused_in_one_line(model, picture, tmp_path):
     folder, out = fill(tmp_path / "in", picture, 6), tmp_path / "out"
     options = ["--input-dir", folder, "--checkpoint", model[1], "--output-dir", out, "--workers", 0]
     assert finish(start(*options))[2] == 0
-    for changed, told in ((["--batch-size", 5], "batch size 16, not 5"), (["--overlay-format", "jpeg"], "overlay format png, not jpeg")):
+    for changed, told in (
+        (["--batch-size", 5], "batch size 16, not 5"),
+        (["--overlay-format", "jpeg"], "overlay format png, not jpeg"),
+    ):
         _, errors, status = finish(start(*options, *changed))
-        assert status == 1 and errors.startswith("xray-explain: out: it holds a run with " + told) and errors.count("\n") == 1
+        assert (
+            status == 1
+            and errors.startswith("xray-explain: out: it holds a run with " + told)
+            and errors.count("\n") == 1
+        )
     _, _, status = finish(start(*options, "--batch-size", 5, "--no-resume"))
     assert status == 0 and json.loads((out / "run" / "run.json").read_text())["batch_size"] == 5
 
@@ -256,11 +374,26 @@ def test_manifest_and_pattern_from_the_command_line(model, picture, tmp_path):
     folder = fill(tmp_path / "in", picture, 9)
     (folder / "list.csv").write_text("id,file\n1,c/film0001.jpg\n2,a/film0000.jpg\n3,a/gone.jpg\n")
     options = ["--checkpoint", model[1], "--workers", 0]
-    said, errors, status = finish(start("--manifest", folder / "list.csv", "--path-column", "file", "--output-dir", tmp_path / "m", *options))
+    said, errors, status = finish(
+        start(
+            "--manifest",
+            folder / "list.csv",
+            "--path-column",
+            "file",
+            "--output-dir",
+            tmp_path / "m",
+            *options,
+        )
+    )
     assert status == 1 and "gone.jpg" in errors
     results = json.loads((tmp_path / "m" / "batch_results.json").read_text())
     assert [r["image_name"] for r in results] == ["c/film0001.jpg", "a/film0000.jpg"]
-    assert finish(start("--input-dir", f"{folder}/**/*2.jpg", "--output-dir", tmp_path / "p", *options))[2] == 0
+    assert (
+        finish(
+            start("--input-dir", f"{folder}/**/*2.jpg", "--output-dir", tmp_path / "p", *options)
+        )[2]
+        == 0
+    )
     results = json.loads((tmp_path / "p" / "batch_results.json").read_text())
     assert [r["image_name"] for r in results] == [f"{c}/film0002.jpg" for c in "abc"]
 
@@ -269,18 +402,26 @@ def test_no_path_of_this_machine_in_the_results(model, picture, tmp_path):
     sources, count = from_folder(fill(tmp_path / "in", picture, 5))
     run(model[0], sources, count, tmp_path / "out", progress=False)
     for path in (tmp_path / "out").rglob("*"):
-        if path.is_file() and path.suffix in (".json", ".jsonl", ".csv", ".parquet"): assert str(tmp_path).encode() not in path.read_bytes()
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".csv", ".parquet"):
+            assert str(tmp_path).encode() not in path.read_bytes()
 
 
 def test_reduced_reading_moves_probabilities_little(model, tmp_path):
     "Large JPEGs by both readings: the bound that a user of an older checkpoint may rely on"
     from dataclasses import replace
-    folder = write_phantoms(tmp_path / "set", per_class=2, seed=8, size=1500, workers=1, progress=False)
+
+    folder = write_phantoms(
+        tmp_path / "set", per_class=2, seed=8, size=1500, workers=1, progress=False
+    )
     way = {c: Preprocessing(size=(96, 96), contrast=c) for c in ("none", "stretch", "clahe")}
     for contrast, full in way.items():
         less = replace(full, reading="reduced")
         films = [[w.read(p) for w in (full, less)] for p in sorted((folder / "images").iterdir())]
-        assert all(b.pixels.size * 16 <= a.pixels.size * 1.02 and a.shape == b.shape for a, b in films)
-        canvases = [np.stack([w.canvas(pair[i]) for pair in films]) for i, w in enumerate((full, less))]
+        assert all(
+            b.pixels.size * 16 <= a.pixels.size * 1.02 and a.shape == b.shape for a, b in films
+        )
+        canvases = [
+            np.stack([w.canvas(pair[i]) for pair in films]) for i, w in enumerate((full, less))
+        ]
         a, b = (Network(model[0])(c)["probs"] for c in canvases)
         assert 0 < np.abs(a - b).max() < 0.01, contrast

@@ -1,23 +1,34 @@
 "Figures and intervals against scikit-learn, a plain bootstrap, and the report on phantoms."
+
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import (
-    average_precision_score, balanced_accuracy_score, classification_report, confusion_matrix, roc_auc_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    classification_report,
+    confusion_matrix,
+    roc_auc_score,
 )
 
-from xray_explain.card import model_card
-from xray_explain.dataset import BTXRD_CLASSES
-from xray_explain.evaluation import evaluation_report
-from xray_explain.model import load_checkpoint
-from xray_explain.output import six_digits
-from xray_explain.performance import (
-    at_threshold, group_performance, group_weights, patient_groups, performance, ranking_figures, resampled_figures,
+from xray_explain.data.cases import BTXRD_CLASSES
+from xray_explain.data.phantom import write_phantoms
+from xray_explain.files import six_digits
+from xray_explain.measure.bootstrap import group_weights
+from xray_explain.measure.performance import (
+    at_threshold,
+    group_performance,
+    patient_groups,
+    performance,
+    ranking_figures,
+    resampled_figures,
 )
-from xray_explain.phantom import write_phantoms
-from xray_explain.study import examine, open_cases
+from xray_explain.measure.study import examine, open_cases
+from xray_explain.model.checkpoint import load_checkpoint
+from xray_explain.report.card import model_card
+from xray_explain.report.evaluation import evaluation_report
 
 RNG = np.random.default_rng(20)
 
@@ -33,15 +44,25 @@ def test_points_are_scikit_learns():
     told = performance(y, p, BTXRD_CLASSES, np.ones((1, 400)))
     theirs = classification_report(y, p.argmax(1), target_names=BTXRD_CLASSES, output_dict=True)
     for name in BTXRD_CLASSES:
-        for ours, its in (("sensitivity", "recall"), ("precision", "precision"), ("f1", "f1-score")):
+        for ours, its in (
+            ("sensitivity", "recall"),
+            ("precision", "precision"),
+            ("f1", "f1-score"),
+        ):
             assert told["per_class"][name][ours]["value"] == pytest.approx(theirs[name][its])
         c = BTXRD_CLASSES.index(name)
-        assert told["per_class"][name]["auc"]["value"] == pytest.approx(roc_auc_score(y == c, p[:, c]))
-        assert told["per_class"][name]["average_precision"]["value"] == pytest.approx(average_precision_score(y == c, p[:, c]))
+        assert told["per_class"][name]["auc"]["value"] == pytest.approx(
+            roc_auc_score(y == c, p[:, c])
+        )
+        assert told["per_class"][name]["average_precision"]["value"] == pytest.approx(
+            average_precision_score(y == c, p[:, c])
+        )
         tn, fp, _, _ = confusion_matrix(y == c, p.argmax(1) == c).ravel()
         assert told["per_class"][name]["specificity"]["value"] == pytest.approx(tn / (tn + fp))
     assert told["accuracy"]["value"] == pytest.approx(theirs["accuracy"])
-    assert told["macro"]["sensitivity"]["value"] == pytest.approx(balanced_accuracy_score(y, p.argmax(1)))
+    assert told["macro"]["sensitivity"]["value"] == pytest.approx(
+        balanced_accuracy_score(y, p.argmax(1))
+    )
 
 
 def test_interval_is_that_of_a_plain_bootstrap():
@@ -66,7 +87,9 @@ def test_whole_groups_are_drawn():
 def test_resamples_without_a_class_are_counted_and_not_invented():
     y = np.array([0] * 30 + [1])
     p = np.c_[1 - np.linspace(0, 1, 31), np.linspace(0, 1, 31)]
-    told = performance(y, p, ("Normal", "Fracture"), group_weights(range(31), 500))["per_class"]["Fracture"]
+    told = performance(y, p, ("Normal", "Fracture"), group_weights(range(31), 500))["per_class"][
+        "Fracture"
+    ]
     # the only fracture is missing from (30/31)^31 of the resamples, 36 %
     assert told["auc"]["value"] == 1 and 130 < told["auc"]["undefined_resamples"] < 240
     assert np.isnan(told["auc"]["low"]) and six_digits(told["auc"])["low"] is None
@@ -86,35 +109,62 @@ def test_threshold_by_hand():
     asked, scores = np.array([True, True, True, False, False]), np.array([0.9, 0.4, 0.1, 0.4, 0.2])
     told = at_threshold(asked, scores, 0.4, np.ones((1, 5)))
     assert (told["missed"], told["num_images"]) == (1, 3)
-    assert told["sensitivity"]["value"] == pytest.approx(2 / 3) and told["specificity"]["value"] == 0.5
+    assert (
+        told["sensitivity"]["value"] == pytest.approx(2 / 3) and told["specificity"]["value"] == 0.5
+    )
     assert told["precision"]["value"] == pytest.approx(2 / 3)
 
 
 def test_groups_of_patients_by_hand():
-    table = pd.DataFrame({"center": [1] * 40 + [2] * 12, "age": [10] * 26 + [70] * 26, "gender": ["F", "M"] * 26, "hand": 1})
+    table = pd.DataFrame(
+        {
+            "center": [1] * 40 + [2] * 12,
+            "age": [10] * 26 + [70] * 26,
+            "gender": ["F", "M"] * 26,
+            "hand": 1,
+        }
+    )
     y = np.arange(52) % 2
     p = np.eye(2)[np.where(table.center == 1, y, 1 - y)]
-    rows = {(r["by"], r["group"], r["class"]): r for r in group_performance(y, p, ("Normal", "Fracture"), group_weights(range(52), 50), table)}
+    rows = {
+        (r["by"], r["group"], r["class"]): r
+        for r in group_performance(
+            y, p, ("Normal", "Fracture"), group_weights(range(52), 50), table
+        )
+    }
     assert {by for by, _, _ in rows} == {"centre", "age", "sex"}  # all are hands
-    assert rows["centre", "1", "Fracture"]["auc"]["value"] == 1 and rows["centre", "1", "Fracture"]["of_class"] == 20
+    assert (
+        rows["centre", "1", "Fracture"]["auc"]["value"] == 1
+        and rows["centre", "1", "Fracture"]["of_class"] == 20
+    )
     few = rows["centre", "2", "Fracture"]
-    assert not few["enough"] and "auc" not in few and (few["of_class"], few["num_images"]) == (6, 12)
+    assert (
+        not few["enough"] and "auc" not in few and (few["of_class"], few["num_images"]) == (6, 12)
+    )
     assert list(patient_groups(table)["age"]) == ["0-17", "65+"]
 
 
 def test_report_and_card_of_the_demo_on_a_few_phantoms(tmp_path):
     model = load_checkpoint()
-    cases = open_cases(write_phantoms(tmp_path / "set", 8, seed=41, size=192, workers=1, progress=False), model)
+    cases = open_cases(
+        write_phantoms(tmp_path / "set", 8, seed=41, size=192, workers=1, progress=False), model
+    )
     study = examine(model, cases, progress=False)
     report = evaluation_report(study, resamples=50)
     again = json.dumps(six_digits(evaluation_report(study, resamples=50)), allow_nan=False)
     assert json.dumps(six_digits(report), allow_nan=False) == again
-    assert report["num_images"] == 24 and np.trace(report["confusion"]) == round(24 * report["accuracy"]["value"])
+    assert report["num_images"] == 24 and np.trace(report["confusion"]) == round(
+        24 * report["accuracy"]["value"]
+    )
     assert {r["by"] for r in report["by_group"]} >= {"centre", "sex"}
     assert set(report["operating_points"]) == set(model.operating_points)
     read_back = json.loads(again)
     card = model_card(model, read_back, ("xray-explain train somewhere",))
-    assert f"{report['accuracy']['value']:.3f}" in card and "synthetic phantoms" in card and "xray-explain train somewhere" in card
+    assert (
+        f"{report['accuracy']['value']:.3f}" in card
+        and "synthetic phantoms" in card
+        and "xray-explain train somewhere" in card
+    )
 
 
 @pytest.mark.slow

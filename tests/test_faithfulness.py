@@ -1,4 +1,5 @@
 "Faithfulness and sanity on networks whose true contributions are known, and the report in difficult cases."
+
 import json
 from dataclasses import replace
 
@@ -8,16 +9,28 @@ import pytest
 import timm
 import torch
 
-from xray_explain.cam import explain
-from xray_explain.faithfulness import RANDOM, better, faithfulness_figures, faithfulness_records, moved
-from xray_explain.faithfulness_report import SCHEMA, cascade_table, faithfulness_report, methods_tables, removal_table
-from xray_explain.methods import METHODS, method_maps
-from xray_explain.model import Checkpoint, load_checkpoint
-from xray_explain.output import six_digits
-from xray_explain.performance import group_weights
-from xray_explain.phantom import write_phantoms
-from xray_explain.preprocessing import Preprocessing
-from xray_explain.study import examine, open_cases
+from xray_explain.data.phantom import write_phantoms
+from xray_explain.evidence.cam import explain
+from xray_explain.files import six_digits
+from xray_explain.measure.bootstrap import group_weights
+from xray_explain.measure.faithfulness import (
+    RANDOM,
+    better,
+    faithfulness_figures,
+    faithfulness_records,
+    moved,
+)
+from xray_explain.measure.methods import METHODS, method_maps
+from xray_explain.measure.study import examine, open_cases
+from xray_explain.model.checkpoint import Checkpoint, load_checkpoint
+from xray_explain.read.preprocessing import Preprocessing
+from xray_explain.report.faithfulness import (
+    SCHEMA,
+    cascade_table,
+    faithfulness_report,
+    methods_tables,
+    removal_table,
+)
 
 SIDE, GRID, CASES = 64, 8, 24
 
@@ -30,7 +43,8 @@ class Additive(torch.nn.Module):
         draw = torch.Generator().manual_seed(seed)
         self.cells = torch.nn.Parameter(torch.randn(GRID, GRID, generator=draw))
 
-    def weights(self): return self.cells.repeat_interleave(SIDE // GRID, 0).repeat_interleave(SIDE // GRID, 1) / 40
+    def weights(self):
+        return self.cells.repeat_interleave(SIDE // GRID, 0).repeat_interleave(SIDE // GRID, 1) / 40
 
     def forward(self, x):
         y = (x[:, 0] * self.weights()).sum((1, 2))
@@ -71,7 +85,9 @@ def test_the_true_contribution_beats_random_and_random_is_nothing(additive, canv
 
 def test_a_seed_decides_everything(additive, canvases):
     maps = {RANDOM: contributions(additive, canvases)[:3], "even": np.ones((3, GRID, GRID))}
-    run = lambda seed: faithfulness_records(additive, canvases[:3], np.ones(3, int), maps, seed=seed, progress=False)
+    run = lambda seed: faithfulness_records(
+        additive, canvases[:3], np.ones(3, int), maps, seed=seed, progress=False
+    )
     assert run(1).equals(run(1))
     assert not run(1).query("map == 'even'").equals(run(2).query("map == 'even'"))
 
@@ -83,15 +99,25 @@ def test_three_methods_are_one_map(name, architecture):
     torch.manual_seed(0)
     net = timm.create_model(architecture, num_classes=3)
     torch.nn.init.normal_(net.get_classifier().weight)
-    for _ in range(2): net(torch.randn(4, 3, 64, 96))
+    for _ in range(2):
+        net(torch.randn(4, 3, 64, 96))
     x = torch.randn(2, 3, 64, 96)
     exact, theirs = explain(net, x).evidence, explain(net, x, method=name).evidence
-    assert exact.std() > 100 * 1e-5 and (exact - theirs).abs().max() <= 1e-5 * exact.abs().max().clamp_min(1)
+    assert exact.std() > 100 * 1e-5 and (
+        exact - theirs
+    ).abs().max() <= 1e-5 * exact.abs().max().clamp_min(1)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    home = write_phantoms(tmp_path_factory.mktemp("faith") / "set", per_class=2, seed=52, size=192, workers=1, progress=False)
+    home = write_phantoms(
+        tmp_path_factory.mktemp("faith") / "set",
+        per_class=2,
+        seed=52,
+        size=192,
+        workers=1,
+        progress=False,
+    )
     model = load_checkpoint()
     return examine(model, open_cases(home, model), progress=False)
 
@@ -101,9 +127,12 @@ def small(study):
     torch.manual_seed(0)
     net = timm.create_model("test_efficientnet", num_classes=3, output_stride=8)
     torch.nn.init.normal_(net.classifier.weight)
-    for _ in range(2): net(torch.randn(8, 3, 64, 64))
+    for _ in range(2):
+        net(torch.randn(8, 3, 64, 64))
     way = Preprocessing((64, 64))
-    model = Checkpoint(net.eval().requires_grad_(False), "test_efficientnet", study.classes, way, name="small")
+    model = Checkpoint(
+        net.eval().requires_grad_(False), "test_efficientnet", study.classes, way, name="small"
+    )
     return examine(model, study.cases, progress=False)
 
 
@@ -116,19 +145,40 @@ def valid(report):
 
 def test_the_report_twice_and_every_method(study):
     few = small(study)
-    run = lambda **how: faithfulness_report(few, **{"cases": 6, "method_cases": 3, "slow_cases": 1, "resamples": 50, "progress": False, **how})
+    run = lambda **how: faithfulness_report(
+        few,
+        **{
+            "cases": 6,
+            "method_cases": 3,
+            "slow_cases": 1,
+            "resamples": 50,
+            "progress": False,
+            **how,
+        },
+    )
     (report, seconds), (again, _), (other, _) = run(), run(), run(seed=1)
     assert valid(report) == valid(again) != valid(other)
     assert sorted(report["subset"]) == sorted(few.table.image_id)
     assert set(report["methods"]) == set(METHODS) - {"scorecam"}
-    assert [report["faithfulness"][n]["num_images"] for n in ("evidence", "layercam", "occlusion")] == [6, 3, 1]
-    assert set(seconds) == {n for n in report["methods"] if METHODS[n].asks} and min(seconds.values()) > 0
+    assert [
+        report["faithfulness"][n]["num_images"] for n in ("evidence", "layercam", "occlusion")
+    ] == [6, 3, 1]
+    assert (
+        set(seconds) == {n for n in report["methods"] if METHODS[n].asks}
+        and min(seconds.values()) > 0
+    )
     assert report["additivity"]["largest_difference"] < 1e-4
     assert all(report["sanity"][n]["verdict"] == "fails" for n in ("intensity", "centre"))
-    assert report["curves"]["deletion"]["evidence"][0] == pytest.approx(report["curves"]["insertion"]["random"][-1])
-    assert 3 <= len(report["answer"]) <= 6 and all(s.endswith(".") and "nan" not in s for s in report["answer"])
+    assert report["curves"]["deletion"]["evidence"][0] == pytest.approx(
+        report["curves"]["insertion"]["random"][-1]
+    )
+    assert 3 <= len(report["answer"]) <= 6 and all(
+        s.endswith(".") and "nan" not in s for s in report["answer"]
+    )
     for table in (removal_table(report), cascade_table(report), *methods_tables(report, seconds)):
-        assert len(table) and not table.isna().any().any() and "nan" not in table.to_string().lower()
+        assert (
+            len(table) and not table.isna().any().any() and "nan" not in table.to_string().lower()
+        )
 
 
 def test_one_healthy_case(study):
@@ -138,7 +188,9 @@ def test_one_healthy_case(study):
     one = examine(few.checkpoint, replace(few.cases, table=table), progress=False)
     report, seconds = faithfulness_report(one, resamples=20, progress=False)
     valid(report)
-    assert report["localization"] == {} and list(report["sanity"]["evidence"]["references"]) == ["two random networks"]
+    assert report["localization"] == {} and list(report["sanity"]["evidence"]["references"]) == [
+        "two random networks"
+    ]
     assert "too few cases" in report["answer"][-1].lower() or "needs" in report["answer"][-1]
     assert report["answer"][1].startswith("Too few cases")
     assert (methods_tables(report, seconds)[1]["outlined cases"] == 0).all()
@@ -148,19 +200,29 @@ def test_one_healthy_case(study):
 def test_maps_that_say_nothing(study, monkeypatch, what, value):
     "The heatmap replaced by an even, an all-negative or an undefined one"
     few = small(study)
+
     def broken(model, canvases, classes, name):
         maps = method_maps(model, canvases, classes, name)
-        if name != "evidence": return maps
+        if name != "evidence":
+            return maps
         return -1 - np.abs(maps) if what == "negative" else np.full_like(maps, value)
 
     monkeypatch.setattr("xray_explain.faithfulness_report.method_maps", broken)
-    report, _ = faithfulness_report(few, cases=6, method_cases=2, slow_cases=1, resamples=50, progress=False)
+    report, _ = faithfulness_report(
+        few, cases=6, method_cases=2, slow_cases=1, resamples=50, progress=False
+    )
     valid(report)
     own, sane = report["faithfulness"]["evidence"], report["sanity"]["evidence"]
     assert own["num_undefined"] == (6 if what == "holes" else 0)
     assert sane["num_undefined"] == (0 if what == "negative" else 6)
-    if what != "negative": assert sane["verdict"] == "unknown" and "cannot be said" in report["answer"][3]
-    if what != "holes": assert report["localization"]["evidence"]["iou"]["value"] == (0 if what == "negative" else pytest.approx(np.mean([m.mean() for m in few.masks[few.annotated]]), abs=0.01))
+    if what != "negative":
+        assert sane["verdict"] == "unknown" and "cannot be said" in report["answer"][3]
+    if what != "holes":
+        assert report["localization"]["evidence"]["iou"]["value"] == (
+            0
+            if what == "negative"
+            else pytest.approx(np.mean([m.mean() for m in few.masks[few.annotated]]), abs=0.01)
+        )
 
 
 @pytest.mark.slow
@@ -169,7 +231,9 @@ def test_a_head_that_is_not_additive(study):
     net = timm.create_model("test_vit", num_classes=3).eval().requires_grad_(False)
     torch.nn.init.normal_(net.head.weight)
     model = Checkpoint(net, "test_vit", study.classes, Preprocessing((160, 160)), name="tokens")
-    report, _ = faithfulness_report(examine(model, study.cases, progress=False), 6, 2, 1, resamples=50, progress=False)
+    report, _ = faithfulness_report(
+        examine(model, study.cases, progress=False), 6, 2, 1, resamples=50, progress=False
+    )
     valid(report)
     assert report["additivity"] is None and "not additive" in report["answer"][0]
 
@@ -178,10 +242,18 @@ def test_a_head_that_is_not_additive(study):
 def test_the_demo_model_on_sixty_phantoms(tmp_path):
     "What the shipped figures rest on, with the default sizes"
     model = load_checkpoint()
-    cases = open_cases(write_phantoms(tmp_path / "set", per_class=20, seed=53, size=256, workers=1, progress=False), model)
+    cases = open_cases(
+        write_phantoms(
+            tmp_path / "set", per_class=20, seed=53, size=256, workers=1, progress=False
+        ),
+        model,
+    )
     report, _ = faithfulness_report(examine(model, cases, progress=False), progress=False)
     valid(report)
     own = report["faithfulness"]["evidence"]
     assert better(own["gain"]["deletion"]) and better(own["gain"]["road"])
     assert report["sanity"]["evidence"]["verdict"] != "fails"
-    assert report["sanity"]["eigencam"]["remains"]["value"] > report["sanity"]["evidence"]["remains"]["value"]
+    assert (
+        report["sanity"]["eigencam"]["remains"]["value"]
+        > report["sanity"]["evidence"]["remains"]["value"]
+    )

@@ -1,4 +1,5 @@
 "What is installed: light to import, whole in wheel and sdist, typed; and workflows that hold still."
+
 import re
 import shutil
 import subprocess
@@ -11,21 +12,48 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "torchvision", "timm", "pandas", "scipy", "sklearn", "skimage", "matplotlib", "papermill", "cv2", "pydicom", "pyarrow"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "skimage",
+    "matplotlib",
+    "papermill",
+    "cv2",
+    "pydicom",
+    "pyarrow",
+}
 
 
 @pytest.mark.parametrize("code", ["import xray_explain", "import xray_explain.cli"])
 def test_the_import_is_light(code):
     "Counted, since a time depends on the machine; NumPy alone may come along"
-    told = subprocess.run([sys.executable, "-c", f"{code}\nimport sys\nprint(*{{m.split('.')[0] for m in sys.modules}})"],
-                          capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{code}\nimport sys\nprint(*{{m.split('.')[0] for m in sys.modules}})",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert not HEAVY & {*told.split()}
 
 
-@pytest.mark.parametrize("module", ["readers", "finding", "sources", "records", "radiograph", "annotation"])
+@pytest.mark.parametrize(
+    "module", ["readers", "finding", "sources", "records", "radiograph", "annotation"]
+)
 def test_what_reads_pictures_does_without_torch(module):
-    told = subprocess.run([sys.executable, "-c", f"import sys, xray_explain.{module}\nprint('torch' in sys.modules)"],
-                          capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys, xray_explain.{module}\nprint('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert told == "False\n"
 
 
@@ -34,34 +62,62 @@ def built(tmp_path_factory):
     "The sdist, the wheel made from it, and the wheel made from the repository, all without a network"
     place = tmp_path_factory.mktemp("dist")
     make = "import sys, setuptools.build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
+
     def run(kind, out, where):
-        done = subprocess.run([sys.executable, "-c", make, kind, place / out], cwd=where, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", make, kind, place / out],
+            cwd=where,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return place / out / done.stdout.split()[-1]
+
     here = place / "here"
     here.mkdir()
     for name in ("xray_explain", "nbs", "tests"):
-        shutil.copytree(ROOT / name, here / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        shutil.copytree(
+            ROOT / name,
+            here / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"),
+        )
     for file in ROOT.iterdir():
-        if file.is_file() and file.name != ".git": shutil.copy(file, here)
+        if file.is_file() and file.name != ".git":
+            shutil.copy(file, here)
     sdist = run("build_sdist", "sdist", here)
-    with tarfile.open(sdist) as t: t.extractall(place / "unpacked", filter="data")
+    with tarfile.open(sdist) as t:
+        t.extractall(place / "unpacked", filter="data")
     (unpacked,) = (place / "unpacked").iterdir()
     return sdist, run("build_wheel", "from_sdist", unpacked), run("build_wheel", "from_here", here)
 
 
 def files(wheel):
     "What a wheel installs, by name, without its list of checksums"
-    with zipfile.ZipFile(wheel) as z: return {n: z.read(n) for n in z.namelist() if not n.endswith("RECORD")}
+    with zipfile.ZipFile(wheel) as z:
+        return {n: z.read(n) for n in z.namelist() if not n.endswith("RECORD")}
 
 
 def test_no_module_uses_one_that_is_read_later():
     "The notebooks are read in the order of their names"
-    told = [(path.stem, path.read_text(encoding="utf-8")) for path in (ROOT / "xray_explain").glob("*.py")]
+    told = [
+        (path.stem, path.read_text(encoding="utf-8"))
+        for path in (ROOT / "xray_explain").glob("*.py")
+    ]
     from_notebook = {name: re.search(r"# %% \.\./nbs/(\S+)\.ipynb", text) for name, text in told}
     notebook = {name: found[1] for name, found in from_notebook.items() if found}
-    used = [(name, other) for name, text in told if name in notebook for other in re.findall(r"^\s*from \.(\w+) import", text, re.M)]
+    used = [
+        (name, other)
+        for name, text in told
+        if name in notebook
+        for other in re.findall(r"^\s*from \.(\w+) import", text, re.M)
+    ]
     assert len(used) > 100
-    later = [f"{notebook[a]} uses {notebook[b]}" for a, b in used if b in notebook and notebook[b] > notebook[a]]
+    later = [
+        f"{notebook[a]} uses {notebook[b]}"
+        for a, b in used
+        if b in notebook and notebook[b] > notebook[a]
+    ]
     assert not later, later
 
 
@@ -69,33 +125,67 @@ def test_the_sdist_makes_the_same_wheel(built):
     sdist, second, first = built
     assert files(first) == files(second)
     names = set(files(first))
-    assert {"xray_explain/py.typed", "xray_explain/demo/bone_phantoms_b0.safetensors", "xray_explain/demo/NOTICE"} <= names
-    assert {f"xray_explain/{p.relative_to(ROOT / 'xray_explain').as_posix()}" for p in (ROOT / "xray_explain" / "browser").rglob("*") if p.is_file()} <= names
-    assert {f"xray_explain/reports/{p.name}" for p in (ROOT / "nbs" / "reports").glob("*.ipynb")} <= names
+    assert {
+        "xray_explain/py.typed",
+        "xray_explain/demo/bone_phantoms_b0.safetensors",
+        "xray_explain/demo/NOTICE",
+    } <= names
+    assert {
+        f"xray_explain/{p.relative_to(ROOT / 'xray_explain').as_posix()}"
+        for p in (ROOT / "xray_explain" / "view" / "browser").rglob("*")
+        if p.is_file()
+    } <= names
+    assert {
+        f"xray_explain/report/notebooks/{p.name}"
+        for p in (ROOT / "nbs" / "reports").glob("*.ipynb")
+    } <= names
     assert {f"xray_explain/{p.name}" for p in (ROOT / "xray_explain").glob("*.py")} <= names
-    assert [n for n in names if n.endswith("LICENSE")] and not [n for n in names if n.startswith(("tests", "nbs"))]
+    assert [n for n in names if n.endswith("LICENSE")] and not [
+        n for n in names if n.startswith(("tests", "nbs"))
+    ]
 
 
 def test_the_licence_and_the_citation_agree_with_the_package():
-    about = dict(line.split(" = ", 1) for line in (ROOT / "settings.ini").read_text().splitlines() if " = " in line)
+    about = dict(
+        line.split(" = ", 1)
+        for line in (ROOT / "settings.ini").read_text().splitlines()
+        if " = " in line
+    )
     citation = (ROOT / "CITATION.cff").read_text()
-    assert f"version: {about['version']}\n" in citation and about["author"] in citation and "license: Apache-2.0" in citation
-    assert "Apache License" in (ROOT / "LICENSE").read_text()[:200] and about["license"] == "apache2"
+    assert (
+        f"version: {about['version']}\n" in citation
+        and about["author"] in citation
+        and "license: Apache-2.0" in citation
+    )
+    assert (
+        "Apache License" in (ROOT / "LICENSE").read_text()[:200] and about["license"] == "apache2"
+    )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda p: p.name
+)
 def test_workflows_are_pinned_and_may_do_little(path):
     text = path.read_text()
     told = yaml.safe_load(text)
     assert told["permissions"] == {"contents": "read"}
     used = re.findall(r"uses: (\S+)@(\S+)( # v\d+\.\d+\.\d+)?", text)
-    loose = [name for name, version, tag in used if not (re.fullmatch("[0-9a-f]{40}", version) and tag)]
+    loose = [
+        name for name, version, tag in used if not (re.fullmatch("[0-9a-f]{40}", version) and tag)
+    ]
     assert used and loose in ([], ["quarto-dev/quarto-actions/setup"])
-    for job in told["jobs"].values(): assert set(job.get("permissions", {})) <= {"pages", "id-token"}
+    for job in told["jobs"].values():
+        assert set(job.get("permissions", {})) <= {"pages", "id-token"}
 
 
 def test_the_types_hold(tmp_path):
     "Signatures within the package, and a program that uses it, as the configuration in pyproject.toml has it"
-    done = subprocess.run([sys.executable, "-m", "mypy", "--cache-dir", tmp_path], cwd=ROOT, capture_output=True, text=True)
-    if "No module named mypy" in done.stderr: pytest.skip("needs mypy; pip install -e '.[dev]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if "No module named mypy" in done.stderr:
+        pytest.skip("needs mypy; pip install -e '.[dev]'")
     assert done.returncode == 0, done.stdout[-3000:]

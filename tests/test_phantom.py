@@ -1,4 +1,5 @@
 "Phantoms: nothing but the lesion gives the class away, and the pictures resemble real radiographs"
+
 import json
 import warnings
 
@@ -11,12 +12,12 @@ from scipy.ndimage import distance_transform_cdt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from xray_explain.anatomy import draw_scene, project
-from xray_explain.annotation import read_annotation
-from xray_explain.dataset import BTXRD_CLASSES, read_cases
-from xray_explain.pathology import AREA_RANGE, draw_site
-from xray_explain.phantom import add_lesion, make_phantom, write_phantoms
-from xray_explain.radiograph import find_radiographs, read_radiograph
+from xray_explain.data.anatomy import draw_scene, project
+from xray_explain.data.cases import BTXRD_CLASSES, read_cases
+from xray_explain.data.lesions import AREA_RANGE, draw_site
+from xray_explain.data.phantom import add_lesion, make_phantom, write_phantoms
+from xray_explain.read.annotation import read_annotation
+from xray_explain.read.radiograph import find_radiographs, read_radiograph
 
 LESIONS = BTXRD_CLASSES[1:]
 full_size = lambda *values: pytest.param(*values, marks=pytest.mark.slow)
@@ -43,7 +44,10 @@ def places(picture):
         detail, finer = finer - coarser, coarser
         maps += [detail, np.abs(detail), np.maximum(detail, 0) ** 2]
     smooth = cv2.GaussianBlur(canvas(picture), (0, 0), 1)
-    maps += [np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)), np.abs(cv2.Sobel(smooth, cv2.CV_32F, 0, 1))]
+    maps += [
+        np.abs(cv2.Sobel(smooth, cv2.CV_32F, 1, 0)),
+        np.abs(cv2.Sobel(smooth, cv2.CV_32F, 0, 1)),
+    ]
     small = np.pad(cv2.resize(smooth, (32, 32), interpolation=cv2.INTER_AREA), 4, mode="edge")
     around = sliding_window_view(small, (9, 9))[2:31:2, 2:31:2].reshape(225, 81)
     brightness = around.mean(1, keepdims=True)
@@ -85,12 +89,15 @@ def test_only_the_lesion_tells_the_class(n_train, n_test):
     on_lesions = auc(healthy, finder.score([places(ph.image) for ph in held_back]))
     on_twins = auc(healthy, finder.score([places(ph.twin) for ph in held_back]))
     error = ((2 * n_test + 1) / (12 * n_test**2)) ** 0.5  # standard error of an AUC at chance
-    print(f"AUC on lesions {on_lesions:.3f}, on their twins {on_twins:.3f}, standard error {error:.3f}")
+    print(
+        f"AUC on lesions {on_lesions:.3f}, on their twins {on_twins:.3f}, standard error {error:.3f}"
+    )
     assert on_lesions > 0.65
     assert abs(on_twins - 0.5) < max(0.05, 3 * error)
 
 
 # Likeness to real radiographs
+
 
 def spectrum_slope(picture):
     "Slope of log power over log frequency, 0.02 to 0.35 cycles per pixel, Hann window"
@@ -106,8 +113,13 @@ def spectrum_slope(picture):
 
 def measures(picture):
     percentiles = {f"{p} %": np.percentile(picture, p) for p in (5, 25, 50, 75, 95)}
-    return {"mean": picture.mean(), "deviation": picture.std(), "dark": (picture < 0.1).mean(), **percentiles,
-            "slope": spectrum_slope(picture)}
+    return {
+        "mean": picture.mean(),
+        "deviation": picture.std(),
+        "dark": (picture < 0.1).mean(),
+        **percentiles,
+        "slope": spectrum_slope(picture),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +131,8 @@ def real(shared):
         zoom = 512 / max(pixels.shape)
         way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
         row = measures(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=way))
-        if zoom > 1: row["slope"] = np.nan  # enlarging adds no fine detail
+        if zoom > 1:
+            row["slope"] = np.nan  # enlarging adds no fine detail
         rows.append(row)
     assert len(rows) == 59
     return pd.DataFrame(rows)
@@ -128,21 +141,27 @@ def real(shared):
 @pytest.fixture(scope="module")
 def imitated():
     "Measures of phantoms"
-    return pd.DataFrame([measures(make_phantom(900 + i, BTXRD_CLASSES[i % 3]).image) for i in range(150)])
+    return pd.DataFrame(
+        [measures(make_phantom(900 + i, BTXRD_CLASSES[i % 3]).image) for i in range(150)]
+    )
 
 
-@pytest.mark.parametrize("measure", [
-    "mean", "deviation", "dark", "slope", "5 %", "25 %", "50 %", "75 %", "95 %"])
+@pytest.mark.parametrize(
+    "measure", ["mean", "deviation", "dark", "slope", "5 %", "25 %", "50 %", "75 %", "95 %"]
+)
 def test_histogram_and_spectrum_are_those_of_radiographs(real, imitated, measure):
     "At least nine of ten phantoms lie between the least and the greatest of the real radiographs"
     low, high = real[measure].min(), real[measure].max()
     within = imitated[measure].between(low, high).mean()
-    print(f"{measure}: real {low:.3f} to {high:.3f}, phantoms {imitated[measure].min():.3f} to "
-          f"{imitated[measure].max():.3f}, within {within:.0%}")
+    print(
+        f"{measure}: real {low:.3f} to {high:.3f}, phantoms {imitated[measure].min():.3f} to "
+        f"{imitated[measure].max():.3f}, within {within:.0%}"
+    )
     assert within >= 0.9
 
 
 # Twins
+
 
 @pytest.mark.parametrize("label", LESIONS)
 @pytest.mark.parametrize("seed", [700, 704])
@@ -161,8 +180,10 @@ def test_twins_are_one_picture_beyond_the_reach_of_scatter(seed, label):
 
 # Every seed and size
 
-@pytest.mark.parametrize("seeds, size", [
-    (range(40), 128), (range(3), 96), (range(1), 1024), full_size(range(500), 128)])
+
+@pytest.mark.parametrize(
+    "seeds, size", [(range(40), 128), (range(3), 96), (range(1), 1024), full_size(range(500), 128)]
+)
 def test_every_seed_gives_a_lesion(seeds, size):
     "No warning, no empty outline; hardly an outline that is half or twice the area drawn"
     ratios = []
@@ -179,6 +200,7 @@ def test_every_seed_gives_a_lesion(seeds, size):
 
 
 # The data set
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -201,7 +223,9 @@ def test_table_is_btxrd_s(folder):
 def test_data_set_is_read_without_problems(folder):
     cases = read_cases(folder)
     assert cases.problems == () and list(cases.table.label) == list(BTXRD_CLASSES) * 3
-    for case, fact in zip(cases.table.itertuples(), pd.read_csv(folder / "phantoms.csv").itertuples()):
+    for case, fact in zip(
+        cases.table.itertuples(), pd.read_csv(folder / "phantoms.csv").itertuples()
+    ):
         phantom = make_phantom(fact.seed, case.label, 160)
         pixels = read_radiograph(case.image).pixels
         assert pixels.shape == phantom.image.shape and np.abs(pixels - phantom.image).mean() < 0.01

@@ -1,4 +1,5 @@
 "Real radiographs, DICOM of several codecs, and files that were damaged on purpose"
+
 from io import BytesIO
 
 import numpy as np
@@ -6,7 +7,9 @@ import pydicom
 import pytest
 from PIL import Image
 
-from xray_explain.radiograph import Geometry, RadiographError, find_radiographs, read_radiograph
+from xray_explain.read.geometry import Geometry
+from xray_explain.read.pixels import RadiographError
+from xray_explain.read.radiograph import find_radiographs, read_radiograph
 
 
 @pytest.fixture(scope="module")
@@ -14,8 +17,10 @@ def dicoms(shared):
     "What each DICOM file gives: a Radiograph, or the line that refuses it"
     results = {}
     for path in find_radiographs(shared / "radiographs/dicom"):
-        try: results[path.stem] = read_radiograph(path)
-        except RadiographError as e: results[path.stem] = str(e)
+        try:
+            results[path.stem] = read_radiograph(path)
+        except RadiographError as e:
+            results[path.stem] = str(e)
     return results
 
 
@@ -34,36 +39,61 @@ def test_same_picture_by_three_codecs(dicoms):
 def test_lossy_12_bit_is_read_or_refused_in_one_line(dicoms):
     result = dicoms["RG3_JPLY"]
     if isinstance(result, str):
-        assert result.startswith("RG3_JPLY.dcm: its pixels cannot be decoded") and "\n" not in result
-    else: assert np.abs(result.pixels - dicoms["RG3_RLE"].pixels).mean() < 0.05
+        assert (
+            result.startswith("RG3_JPLY.dcm: its pixels cannot be decoded") and "\n" not in result
+        )
+    else:
+        assert np.abs(result.pixels - dicoms["RG3_RLE"].pixels).mean() < 0.05
 
 
 def test_bones_are_bright(dicoms):
     "Places picked by eye: cortex against the air beside the limb"
     tibia, hip = dicoms["RG3_RLE"].pixels, dicoms["RG2_RLE"].pixels  # MONOCHROME1 and 2
     assert tibia[1500:1600, 780:860].mean() > tibia[1200:1300, 480:540].mean() + 0.5  # heel, air
-    assert hip[1050:1150, 1050:1100].mean() > hip[1600:2000, 300:900].mean() + 0.3  # femoral neck, air
+    # femoral neck, air
+    assert hip[1050:1150, 1050:1100].mean() > hip[1600:2000, 300:900].mean() + 0.3
 
 
 def test_spacing_and_facts(dicoms):
     assert dicoms["RG2_RLE"].spacing == (0.2, 0.2) and dicoms["RG3_RLE"].spacing is None
     facts = dicoms["RG3_J2KR"].facts
-    assert (facts["modality"], facts["view"], facts["laterality"], facts["bits"]) == ("CR", "AP", "R", 10)
+    assert (facts["modality"], facts["view"], facts["laterality"], facts["bits"]) == (
+        "CR",
+        "AP",
+        "R",
+        10,
+    )
 
 
 def test_no_header_text_gets_out(shared, dicoms, capfd, caplog, recwarn):
     "Every name, date, number and remark of a header, against all that reading gives away"
-    allowed = ("Modality", "BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality",
-               "PhotometricInterpretation", "SOPClassUID")
+    allowed = (
+        "Modality",
+        "BodyPartExamined",
+        "ViewPosition",
+        "Laterality",
+        "ImageLaterality",
+        "PhotometricInterpretation",
+        "SOPClassUID",
+    )
     for path in find_radiographs(shared / "radiographs/dicom"):
         result = dicoms[path.stem]
-        shown = repr(result) if isinstance(result, str) else f"{result!r} {result.facts} {result.name}"
-        try: read_radiograph(path.read_bytes(), name="a.dcm")
-        except RadiographError as e: assert e.__cause__ is None and e.__suppress_context__
-        shown += "".join(capfd.readouterr()) + caplog.text + "".join(str(w.message) for w in recwarn)
+        shown = (
+            repr(result) if isinstance(result, str) else f"{result!r} {result.facts} {result.name}"
+        )
+        try:
+            read_radiograph(path.read_bytes(), name="a.dcm")
+        except RadiographError as e:
+            assert e.__cause__ is None and e.__suppress_context__
+        shown += (
+            "".join(capfd.readouterr()) + caplog.text + "".join(str(w.message) for w in recwarn)
+        )
         for element in pydicom.dcmread(path, stop_before_pixels=True):
             secret = str(element.value)
-            if element.VR in ("PN", "LO", "DA", "TM", "DT", "SH", "LT", "ST", "UI") and len(secret) > 3:
+            if (
+                element.VR in ("PN", "LO", "DA", "TM", "DT", "SH", "LT", "ST", "UI")
+                and len(secret) > 3
+            ):
                 assert element.keyword in allowed or secret not in shown, element.keyword
 
 
@@ -73,15 +103,16 @@ def test_bitmaps_read_and_geometry_lands(shared):
     assert len(paths) == 59
     for path in paths:
         image = read_radiograph(path)
-        with Image.open(path) as file: assert image.shape == file.size[::-1]
+        with Image.open(path) as file:
+            assert image.shape == file.size[::-1]
         marked = image.pixels * 0.1
         side, y, x = min(image.shape) // 5, image.shape[0] // 7, image.shape[1] // 2
-        marked[y:y + side, x:x + side] += 0.9
+        marked[y : y + side, x : x + side] += 0.9
         for fit in ("stretch", "pad"):
             way = Geometry(image.shape, (224, 224), fit)
             back = way.to_source(way.to_canvas(marked)) > 0.55
             mask = np.zeros(image.shape, bool)
-            mask[y:y + side, x:x + side] = True
+            mask[y : y + side, x : x + side] = True
             assert (back & mask).sum() / (back | mask).sum() > 0.85, (path.name, fit)
 
 
@@ -91,7 +122,9 @@ def some_files():
     deep = np.sort(rng.integers(0, 4096, (24, 40)), axis=1).astype(np.uint16)
     for form, image in (("PNG", deep), ("TIFF", deep), ("JPEG", deep // 16), ("BMP", deep // 16)):
         file = BytesIO()
-        Image.fromarray(image if form in ("PNG", "TIFF") else image.astype(np.uint8)).save(file, form)
+        Image.fromarray(image if form in ("PNG", "TIFF") else image.astype(np.uint8)).save(
+            file, form
+        )
         yield form, file.getvalue()
     ds = pydicom.Dataset()
     ds.file_meta = pydicom.dataset.FileMetaDataset()
@@ -111,11 +144,18 @@ def some_files():
 def test_damaged_files_read_or_are_refused_in_one_line(form, content, recwarn):
     rng = np.random.default_rng(1)
     for n in range(150):
-        damaged = bytearray(content[:rng.integers(1, len(content))] if n % 3 == 0 else content)
+        damaged = bytearray(content[: rng.integers(1, len(content))] if n % 3 == 0 else content)
         places = rng.integers(0, min(len(damaged), 600), rng.integers(0, 6))
-        for place in places: damaged[place] = rng.integers(256)
-        try: shown = repr(image := read_radiograph(damaged, name="x")) + str(image.facts)
-        except RadiographError as e: shown = str(e)
-        else: assert np.isfinite(image.pixels).all() and 0 <= image.pixels.min() <= image.pixels.max() <= 1
+        for place in places:
+            damaged[place] = rng.integers(256)
+        try:
+            shown = repr(image := read_radiograph(damaged, name="x")) + str(image.facts)
+        except RadiographError as e:
+            shown = str(e)
+        else:
+            assert (
+                np.isfinite(image.pixels).all()
+                and 0 <= image.pixels.min() <= image.pixels.max() <= 1
+            )
         assert "\n" not in shown and "Jane" not in shown and len(shown) < 200
     assert not any("Jane" in str(w.message) for w in recwarn)

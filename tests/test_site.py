@@ -1,4 +1,5 @@
 "The documentation, built with the package from PyPI and walked through in a real browser."
+
 import functools
 import os
 import re
@@ -11,12 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from xray_explain.output import RESEARCH_USE
+from xray_explain.wording import RESEARCH_USE
 
 ROOT = Path(__file__).parent.parent
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync",
-         "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
-SOURCES = ("nbs", "xray_explain", "results", "settings.ini", "_quarto.yml", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-component-update",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
+SOURCES = (
+    "nbs",
+    "xray_explain",
+    "results",
+    "settings.ini",
+    "_quarto.yml",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+)
 # a page's own ids, its links, its pictures that are not there, and its mathematics
 LOOK = """() => ({
     ids: [...document.querySelectorAll('[id]')].map((e) => e.id),
@@ -32,21 +49,32 @@ def absent(what):
 
 
 class Silent(SimpleHTTPRequestHandler):
-    def log_message(self, *_): pass
+    def log_message(self, *_):
+        pass
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     "The built site behind a server on this machine"
-    try: import latex2mathml, smalldocs  # noqa: E401, F401
-    except ImportError: absent("needs smalldocs and latex2mathml; pip install -e '.[dev]'")
+    try:
+        import latex2mathml  # noqa: E401, F401
+        import smalldocs
+    except ImportError:
+        absent("needs smalldocs and latex2mathml; pip install -e '.[dev]'")
     home = tmp_path_factory.mktemp("site")
     for name in SOURCES:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, home / name)
-    done = subprocess.run([sys.executable, ROOT / "tools" / "build_site.py", "smalldocs"], cwd=home, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(home)})
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "build_site.py", "smalldocs"],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(home)},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Silent, directory=home / "_docs"))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Silent, directory=home / "_docs")
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/", home / "_docs"
     server.shutdown()
@@ -54,9 +82,16 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not path: absent("no browser; on Debian and Ubuntu: apt install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright; pip install -e '.[dev]'")
+    path = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
+    if not path:
+        absent("no browser; on Debian and Ubuntu: apt install chromium")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright; pip install -e '.[dev]'"
+    )
     with api.sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=path, args=QUIET)
         yield chromium
@@ -86,13 +121,22 @@ def test_nothing_leaves_the_machine(walk):
 
 def test_no_link_is_broken(walk, address):
     seen, (home, place) = walk[0], address
+
     def broken(link):
         path, _, part = link.partition("#")
         path = path + "index.html" if path.endswith("/") else path
-        if not path.startswith(home): return False
-        if path not in seen: return not (place / path[len(home):]).is_file()
+        if not path.startswith(home):
+            return False
+        if path not in seen:
+            return not (place / path[len(home) :]).is_file()
         return bool(part) and part not in seen[path]["ids"] and not part.startswith(":~:")
-    lost = {(url[len(home):], link[len(home):]) for url, found in seen.items() for link in found["links"] if broken(link)}
+
+    lost = {
+        (url[len(home) :], link[len(home) :])
+        for url, found in seen.items()
+        for link in found["links"]
+        if broken(link)
+    }
     assert sum(len(found["links"]) for found in seen.values()) > 1000
     assert not lost, sorted(lost)[:20]
 
@@ -110,23 +154,41 @@ def test_every_page_says_what_it_is_not_for(walk):
 
 def test_mathematics_needs_no_network(walk):
     seen, _ = walk
-    formulas = {url.rsplit("/", 1)[1]: found["formulas"] for url, found in seen.items() if found["formulas"]}
+    formulas = {
+        url.rsplit("/", 1)[1]: found["formulas"] for url, found in seen.items() if found["formulas"]
+    }
     assert formulas["identity.html"] >= 8 and len(formulas) >= 4
-    assert not [url for url, found in seen.items() if re.search(r"\\(sum|frac|mu|begin)\b", found["text"].replace("sum(", ""))]
+    assert not [
+        url
+        for url, found in seen.items()
+        if re.search(r"\\(sum|frac|mu|begin)\b", found["text"].replace("sum(", ""))
+    ]
 
 
 def test_signatures_are_code(walk):
     seen, _ = walk
-    assert "def heatmap_of(" in seen[next(url for url in seen if url.endswith("01_6_heatmap.html"))]["text"]
-    assert not [url for url, found in seen.items() if re.search(r"\]\(/\d\d_|\]\(https://xray-explain", found["text"])]
+    assert (
+        "def heatmap_of("
+        in seen[next(url for url in seen if url.endswith("01_6_heatmap.html"))]["text"]
+    )
+    assert not [
+        url
+        for url, found in seen.items()
+        if re.search(r"\]\(/\d\d_|\]\(https://xray-explain", found["text"])
+    ]
 
 
 def test_docstrings_are_text_and_in_order(walk):
-    from xray_explain.report import save_contrast
+    from xray_explain.report.gallery import save_contrast
+
     pages = {url.rsplit("/", 1)[1]: found for url, found in walk[0].items()}
     assert save_contrast.__doc__.replace("`", "") in pages["13_report.html"]["text"]
     assert not [name for name, found in pages.items() if "Call self as a function" in found["text"]]
-    names = [name for name in pages["16_cli.html"]["ids"] if name in ("phantom", "audit", "split", "train", "view")]
+    names = [
+        name
+        for name in pages["16_cli.html"]["ids"]
+        if name in ("phantom", "audit", "split", "train", "view")
+    ]
     assert names == ["phantom", "audit", "split", "train", "view"]
 
 
@@ -177,8 +239,16 @@ def test_the_bars_show_where_one_is(address, browser):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_are_as_wide_as_the_screen(address, browser, width):
     page = browser.new_page(viewport={"width": width, "height": 800})
-    for name in ("index", "tutorials/first_heatmap", "understand/identity", "05_1_head", "reports/annotation", "MODEL_CARD"):
+    for name in (
+        "index",
+        "tutorials/first_heatmap",
+        "understand/identity",
+        "05_1_head",
+        "reports/annotation",
+        "MODEL_CARD",
+    ):
         page.goto(f"{address[0]}{name}.html")
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width, name
-        if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"): page.screenshot(path=f"{keep}/{name.replace('/', '_')}_{width}.png")
+        if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"):
+            page.screenshot(path=f"{keep}/{name.replace('/', '_')}_{width}.png")
     page.close()

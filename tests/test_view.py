@@ -1,4 +1,5 @@
 "The interactive view in a real browser, on Voila's page and in JupyterLab, with real radiographs and a DICOM phantom."
+
 import base64
 import json
 import os
@@ -22,15 +23,21 @@ from hostile_corpus import bombs
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 import xray_explain
-from xray_explain.output import RESEARCH_USE, probability_text
-from xray_explain.phantom import make_phantom
-from xray_explain.serve import view_notebook
-from xray_explain.session import Session
-from xray_explain.worklist import PIECE
+from xray_explain.data.phantom import make_phantom
+from xray_explain.view.server import view_notebook
+from xray_explain.view.session import Session
+from xray_explain.view.worklist import PIECE
+from xray_explain.wording import RESEARCH_USE, probability_text
 
 BIN = Path(sys.executable).parent
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync",
-         "--disable-component-update"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-component-update",
+]
 HOME = re.compile(r"(http|ws)://(127\.0\.0\.1|localhost)[:/]|data:|blob:")
 CANVAS = "name => document.querySelector(`canvas[data-pane=${name}]`).toDataURL()"
 
@@ -38,13 +45,30 @@ CANVAS = "name => document.querySelector(`canvas[data-pane=${name}]`).toDataURL(
 def dicom(pixels):
     "A phantom as the content of a DICOM file: 12 bit, bones dark, named like a patient"
     meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = (
+        ComputedRadiographyImageStorage,
+        ExplicitVRLittleEndian,
+    )
     meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=["phantom"])
     ds = pydicom.Dataset()
-    ds.file_meta, ds.PatientName, ds.Modality, ds.PhotometricInterpretation = meta, "Phantom^Secret", "CR", "MONOCHROME1"
-    ds.SOPClassUID, ds.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    ds.file_meta, ds.PatientName, ds.Modality, ds.PhotometricInterpretation = (
+        meta,
+        "Phantom^Secret",
+        "CR",
+        "MONOCHROME1",
+    )
+    ds.SOPClassUID, ds.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     ds.Rows, ds.Columns = pixels.shape
-    ds.SamplesPerPixel, ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 1, 16, 12, 11, 0
+    ds.SamplesPerPixel, ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = (
+        1,
+        16,
+        12,
+        11,
+        0,
+    )
     ds.WindowCenter, ds.WindowWidth = 2047.5, 4095
     ds.PixelData = (4095 - np.round(pixels * 4095)).astype("<u2").tobytes()
     file = BytesIO()
@@ -52,7 +76,8 @@ def dicom(pixels):
     return file.getvalue()
 
 
-def bomb(name): return next(item.data for item in bombs() if item.name == name)
+def bomb(name):
+    return next(item.data for item in bombs() if item.name == name)
 
 
 def absent(what):
@@ -62,9 +87,16 @@ def absent(what):
 
 @pytest.fixture(scope="module")
 def browser():
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not path: absent("no browser; on Debian and Ubuntu: apt install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright; pip install -e '.[dev]'")
+    path = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
+    if not path:
+        absent("no browser; on Debian and Ubuntu: apt install chromium")
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright; pip install -e '.[dev]'"
+    )
     with api.sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=path, args=QUIET)
         yield chromium
@@ -81,18 +113,26 @@ def free_port():
 def running(command, **kwargs):
     "A server that is ended with the block, with all that it started"
     server = subprocess.Popen(command, text=True, **kwargs)
-    try: yield server
+    try:
+        yield server
     finally:
         server.terminate()
-        try: server.wait(20)
-        except subprocess.TimeoutExpired: server.kill()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 @contextmanager
 def voila(folder):
     "The address of the page that `xray-explain view` serves, with its own files in a folder"
     command = [BIN / "xray-explain", "view", "--no-browser", "--port", str(free_port())]
-    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(folder)}) as server:
+    with running(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(folder)},
+    ) as server:
         lines = iter(server.stdout.readline, "")
         yield next(found[0] for line in lines if (found := re.search(r"http://127\S+", line)))
 
@@ -105,11 +145,26 @@ def lab(folder):
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     port, token = free_port(), secrets.token_hex(8)
-    command = [BIN / "jupyter-lab", "--no-browser", f"--port={port}", "--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}",
-               "--ServerApp.allow_root=True", "--LabApp.expose_app_in_browser=True", "--LabApp.news_url=None",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"]
-    home = {**os.environ, "JUPYTERLAB_SETTINGS_DIR": str(folder / "s"), "JUPYTERLAB_WORKSPACES_DIR": str(folder / "w")}
-    with running(command, cwd=folder, env=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+    command = [
+        BIN / "jupyter-lab",
+        "--no-browser",
+        f"--port={port}",
+        "--ServerApp.ip=127.0.0.1",
+        f"--IdentityProvider.token={token}",
+        "--ServerApp.allow_root=True",
+        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
+    ]
+    home = {
+        **os.environ,
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "s"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "w"),
+    }
+    with running(
+        command, cwd=folder, env=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ):
         yield f"http://127.0.0.1:{port}/lab/tree/view.ipynb?token={token}"
 
 
@@ -117,9 +172,11 @@ def opened(page, url, patience=120):
     "Go to a server that may still be starting"
     end = time.time() + patience
     while True:
-        try: return page.goto(url, timeout=1000 * patience)
+        try:
+            return page.goto(url, timeout=1000 * patience)
         except Exception:
-            if time.time() > end: raise
+            if time.time() > end:
+                raise
             time.sleep(0.3)
 
 
@@ -127,49 +184,75 @@ class Screen:
     "The view on a page"
 
     def __init__(self, browser, url, size=(1280, 720)):
-        self.page, self.away, self.faults = browser.new_page(viewport=dict(zip(("width", "height"), size))), [], []
+        self.page, self.away, self.faults = (
+            browser.new_page(viewport=dict(zip(("width", "height"), size))),
+            [],
+            [],
+        )
         self.page.on("request", lambda r: None if HOME.match(r.url) else self.away.append(r.url))
         self.page.on("websocket", lambda w: None if HOME.match(w.url) else self.away.append(w.url))
         self.page.on("pageerror", lambda e: self.faults.append(str(e)))
         opened(self.page, url)
 
-    def find(self, selector): return self.page.locator(f".xe {selector}")
+    def find(self, selector):
+        return self.page.locator(f".xe {selector}")
 
-    def ready(self): self.until("root.dataset.drawn && root.querySelector('.xe-verdict b')", 120)
+    def ready(self):
+        self.until("root.dataset.drawn && root.querySelector('.xe-verdict b')", 120)
 
     def until(self, condition, patience=30):
         "Wait until a condition on the view's root holds and nothing is awaited"
-        self.page.wait_for_function("""() => { const root = document.querySelector('.xe');
-            return root && !root.classList.contains('xe-waits') && (%s); }""" % condition, timeout=1000 * patience)
+        self.page.wait_for_function(
+            """() => { const root = document.querySelector('.xe');
+            return root && !root.classList.contains('xe-waits') && (%s); }"""
+            % condition,
+            timeout=1000 * patience,
+        )
 
-    def text(self, selector): return self.find(selector).text_content()
+    def text(self, selector):
+        return self.find(selector).text_content()
 
     def pixels(self, pane):
         "(h, w, 3) uint8 RGB of a pane's canvas"
         data = base64.b64decode(self.page.evaluate(CANVAS, pane).split(",")[1])
-        return cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return cv2.cvtColor(
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
+        )
 
     def turn(self, name, value):
         "Move a control as its reader does, and wait for the picture"
         before = int(self.find("").first.get_attribute("data-drawn"))
         control = self.find(f"[name={name}]")
-        if name == "class_idx": control = self.find(f"[name={name}][value='{value}']")
+        if name == "class_idx":
+            control = self.find(f"[name={name}][value='{value}']")
         radio = name == "class_idx" or control.get_attribute("type") == "checkbox"
-        if (control.is_checked() == (value is not False)) if radio else control.input_value() == str(value): return
-        if name == "class_idx": control.check()
-        elif control.evaluate("e => e.tagName") == "SELECT": control.select_option(str(value))
-        elif control.get_attribute("type") == "checkbox": control.set_checked(value)
-        else: control.fill(str(value))
+        if (
+            (control.is_checked() == (value is not False))
+            if radio
+            else control.input_value() == str(value)
+        ):
+            return
+        if name == "class_idx":
+            control.check()
+        elif control.evaluate("e => e.tagName") == "SELECT":
+            control.select_option(str(value))
+        elif control.get_attribute("type") == "checkbox":
+            control.set_checked(value)
+        else:
+            control.fill(str(value))
         self.until(f"Number(root.dataset.drawn) > {before}")
 
     def give(self, name, content, expected):
         "Choose a file, and wait for a text in the view"
-        self.find("input[type=file]").set_input_files({"name": name, "mimeType": "application/octet-stream", "buffer": content})
+        self.find("input[type=file]").set_input_files(
+            {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+        )
         self.until(f"root.textContent.includes({json.dumps(expected)})", 60)
 
     def saved(self, what):
         "The content of the file that a button gives, and its name"
-        with self.page.expect_download() as download: self.find(f"[data-do={what}]").click()
+        with self.page.expect_download() as download:
+            self.find(f"[data-do={what}]").click()
         return Path(download.value.path()).read_bytes(), download.value.suggested_filename
 
 
@@ -177,14 +260,18 @@ class Screen:
 def servers(browser, tmp_path_factory):
     "Both servers, started together, because starting takes longest"
     served = tmp_path_factory.mktemp("served")
-    with lab(tmp_path_factory.mktemp("lab")) as laboratory, voila(served) as page: yield {"voila": page, "lab": laboratory, "served": served}
+    with lab(tmp_path_factory.mktemp("lab")) as laboratory, voila(served) as page:
+        yield {"voila": page, "lab": laboratory, "served": served}
 
 
 @pytest.fixture(scope="module", params=["voila", "lab"])
 def screen(request, browser, servers):
     screen = Screen(browser, servers[request.param])
     if request.param == "lab":
-        screen.page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.isReady", timeout=120_000)
+        screen.page.wait_for_function(
+            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.isReady",
+            timeout=120_000,
+        )
         screen.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     screen.ready()
     screen.find("").first.scroll_into_view_if_needed()
@@ -196,38 +283,58 @@ def screen(request, browser, servers):
 def test_a_phantom_is_there_and_python_draws_the_same(screen):
     session = Session()
     session.start()
-    for look in [{}, {"class_idx": 2, "opacity": 0.8, "colours": "cividis", "window": 0.6, "level": 0.4},
-                 {"class_idx": 1, "versus": 2, "scale": "image", "threshold": 0.3, "zoom": 2.5}]:
-        for name, value in look.items(): screen.turn(name, value)
+    for look in [
+        {},
+        {"class_idx": 2, "opacity": 0.8, "colours": "cividis", "window": 0.6, "level": 0.4},
+        {"class_idx": 1, "versus": 2, "scale": "image", "threshold": 0.3, "zoom": 2.5},
+    ]:
+        for name, value in look.items():
+            screen.turn(name, value)
         session.turn(**look, pane=screen.pixels("plain").shape[:2])
         for pane, expected in zip(("plain", "overlay"), session.panes()):
             difference = np.abs(screen.pixels(pane).astype(int) - expected)
             # lines are drawn by two libraries; all else is the same sum
             assert np.quantile(difference, 0.9) <= 2 and difference.mean() < 4, (pane, look)
         session.turn(contour=False, outline=False)
-        for name in ("contour", "outline"): screen.turn(name, False)
+        for name in ("contour", "outline"):
+            screen.turn(name, False)
         for pane, expected in zip(("plain", "overlay"), session.panes()):
             assert np.abs(screen.pixels(pane).astype(int) - expected).max() <= 3, (pane, look)
         session.turn(contour=True, outline=True)
-        for name in ("contour", "outline"): screen.turn(name, True)
+        for name in ("contour", "outline"):
+            screen.turn(name, True)
     screen.find("[data-do=reset]").click()
-    for name, value in dict(versus=-1, opacity=0.55, colours="plasma", scale="absolute", threshold=0.5).items(): screen.turn(name, value)
+    for name, value in dict(
+        versus=-1, opacity=0.55, colours="plasma", scale="absolute", threshold=0.5
+    ).items():
+        screen.turn(name, value)
 
 
 def test_what_is_seen_together(screen):
-    assert screen.text(".xe-use") == RESEARCH_USE and "synthetic phantoms" in screen.text(".xe-model")
-    assert re.fullmatch(r"Benign confidence (> )?\d\.\d\d\d, calibrated", screen.text(".xe-verdict")) and "operating point" in screen.text(".xe-notes")
-    assert re.search(r"IoU \d\.\d\d, hottest point (in|out)side, \d+% of the evidence inside", screen.text(".xe-measured"))
+    assert screen.text(".xe-use") == RESEARCH_USE and "synthetic phantoms" in screen.text(
+        ".xe-model"
+    )
+    assert re.fullmatch(
+        r"Benign confidence (> )?\d\.\d\d\d, calibrated", screen.text(".xe-verdict")
+    ) and "operating point" in screen.text(".xe-notes")
+    assert re.search(
+        r"IoU \d\.\d\d, hottest point (in|out)side, \d+% of the evidence inside",
+        screen.text(".xe-measured"),
+    )
     assert screen.find(".xe-classes meter").count() == 3
     session = Session()
     session.start()
     top, x, y = session.maps.peak(session)
-    assert screen.text(".xe-readout").startswith(f"Highest at x {x}, y {y}: Benign +{top:.3g}, 100 % of full colour")
+    assert screen.text(".xe-readout").startswith(
+        f"Highest at x {x}, y {y}: Benign +{top:.3g}, 100 % of full colour"
+    )
 
 
 def test_probabilities_are_written_as_in_python(browser):
     page = browser.new_page()
-    source = (Path(xray_explain.__file__).parent / "browser" / "page.js").read_text(encoding="utf-8")
+    source = (Path(xray_explain.__file__).parent / "view" / "browser" / "page.js").read_text(
+        encoding="utf-8"
+    )
     asked = [0, 0.0004, 0.001, 0.25, 0.98765, 0.9992, 1]
     told = page.evaluate(f"(asked) => {{ {source}; return asked.map(probability); }}", asked)
     assert told == [probability_text(p) for p in asked]
@@ -236,8 +343,12 @@ def test_probabilities_are_written_as_in_python(browser):
 
 def test_numbers_are_written_in_full(browser):
     page = browser.new_page()
-    source = (Path(xray_explain.__file__).parent / "browser" / "page.js").read_text(encoding="utf-8")
-    told = page.evaluate(f"() => {{ {source}; return [160, 1000, 0.5, -3.1415, 16, 0, 0.0203, 2.5e-9].map(digits); }}")
+    source = (Path(xray_explain.__file__).parent / "view" / "browser" / "page.js").read_text(
+        encoding="utf-8"
+    )
+    told = page.evaluate(
+        f"() => {{ {source}; return [160, 1000, 0.5, -3.1415, 16, 0, 0.0203, 2.5e-9].map(digits); }}"
+    )
     assert told == ["160", "1000", "0.5", "−3.14", "16", "0", "0.0203", "2.5e−9"]
     page.close()
 
@@ -250,7 +361,9 @@ def test_class_and_threshold_at_once(screen):
     higher = screen.pixels("overlay")
     assert (before != higher).any()
     screen.turn("class_idx", 0)
-    assert (screen.pixels("overlay") != higher).any() and "Normal" in screen.text("[data-caption=overlay]")
+    assert (screen.pixels("overlay") != higher).any() and "Normal" in screen.text(
+        "[data-caption=overlay]"
+    )
     screen.turn("threshold", 0.5)
 
 
@@ -272,18 +385,32 @@ def test_keys(screen):
 def test_own_files(screen, shared):
     real = sorted((shared / "radiographs" / "whole" / "images").iterdir())[1]
     screen.give("mine.jpg", real.read_bytes(), "mine.jpg · ")
-    assert screen.find("[name=case_idx]").input_value() == "-1" and screen.text(".xe-measured") == ""
-    assert "Unlike the pictures" in screen.text(".xe-warning") and screen.text(".xe-verdict").endswith("not to be trusted")
+    assert (
+        screen.find("[name=case_idx]").input_value() == "-1" and screen.text(".xe-measured") == ""
+    )
+    assert "Unlike the pictures" in screen.text(".xe-warning") and screen.text(
+        ".xe-verdict"
+    ).endswith("not to be trusted")
     content = dicom(cv2.resize(make_phantom(60_000_002, "Malignant", 600).image, (1500, 2000)))
     assert len(content) > 2 * PIECE
     screen.give("phantom.dcm", content, "phantom.dcm · ")
     assert "Secret" not in screen.page.content()
-    if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"): screen.page.screenshot(path=f"{keep}/dicom_{'lab' if 'lab' in screen.page.url else 'voila'}.png")
+    if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"):
+        screen.page.screenshot(
+            path=f"{keep}/dicom_{'lab' if 'lab' in screen.page.url else 'voila'}.png"
+        )
     data, name = screen.saved("png")
-    assert name == "phantom_view.png" and min(cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape[:2]) > 500
+    assert (
+        name == "phantom_view.png"
+        and min(cv2.imdecode(np.frombuffer(data, np.uint8), 1).shape[:2]) > 500
+    )
     data, name = screen.saved("json")
     numbers = json.loads(data)
-    assert name == "phantom_view.json" and numbers["image_name"] == "phantom.dcm" and numbers["research_use"] == RESEARCH_USE
+    assert (
+        name == "phantom_view.json"
+        and numbers["image_name"] == "phantom.dcm"
+        and numbers["research_use"] == RESEARCH_USE
+    )
     assert numbers["shown"]["class"] in screen.text("[data-caption=overlay]")
 
 
@@ -293,19 +420,27 @@ def test_errors_are_a_line_and_the_view_lives_on(screen, tmp_path):
     screen.give("broken.dcm", dicom(np.zeros((64, 64)))[:900], "broken.dcm: ")
     screen.give("bomb.png", bomb("png of 30000 x 30000"), "bomb.png: more than 40 million pixels")
     large = tmp_path / "large.dcm"
-    with open(large, "wb") as f: f.truncate(200_000_000)
+    with open(large, "wb") as f:
+        f.truncate(200_000_000)
     screen.find("input[type=file]").set_input_files(large)
     screen.until("root.textContent.includes('large.dcm: 200 MB are more than')")
-    assert screen.text(".xe-error").count("\n") == 0 and screen.find(".xe-error").get_attribute("role") == "alert"
+    assert (
+        screen.text(".xe-error").count("\n") == 0
+        and screen.find(".xe-error").get_attribute("role") == "alert"
+    )
     screen.find("[name=case_idx]").select_option("0")
-    screen.until("root.querySelector('.xe-verdict b') && !root.querySelector('.xe-error').textContent")
+    screen.until(
+        "root.querySelector('.xe-verdict b') && !root.querySelector('.xe-error').textContent"
+    )
 
 
 def test_another_method(screen):
     screen.turn("class_idx", 1)
     before = screen.pixels("overlay")
     screen.turn("method", "layercam")
-    assert (screen.pixels("overlay") != before).any() and screen.find("[name=scale] option").first.is_disabled()
+    assert (screen.pixels("overlay") != before).any() and screen.find(
+        "[name=scale] option"
+    ).first.is_disabled()
     screen.turn("method", "gradcam")
     assert (screen.pixels("overlay") == before).all()
 
@@ -316,21 +451,32 @@ def test_all_of_it_fits(screen, size):
     screen.find("").first.scroll_into_view_if_needed()
     screen.page.wait_for_timeout(300)
     if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"):
-        screen.page.screenshot(path=f"{keep}/{'lab' if 'lab' in screen.page.url else 'voila'}_{size[1]}.png")
+        screen.page.screenshot(
+            path=f"{keep}/{'lab' if 'lab' in screen.page.url else 'voila'}_{size[1]}.png"
+        )
     outside = screen.page.evaluate("""() => [...document.querySelectorAll('.xe :is(button, select, input, output, .xe-pane, .xe-use, .xe-notes)')]
         .filter((e) => { const b = e.getBoundingClientRect(), r = e.closest('.xe').getBoundingClientRect();
             return b.width && (b.top < Math.max(r.top, 0) - 1 || b.bottom > Math.min(r.bottom, innerHeight) + 1 || b.right > innerWidth + 1); })
         .map((e) => e.outerHTML.slice(0, 90))""")
-    scrolls = screen.page.evaluate("() => { const e = document.querySelector('.xe aside'); return e.scrollHeight - e.clientHeight; }")
+    scrolls = screen.page.evaluate(
+        "() => { const e = document.querySelector('.xe aside'); return e.scrollHeight - e.clientHeight; }"
+    )
     assert not outside and scrolls <= 1
 
 
 def test_for_keyboard_and_screen_reader(screen):
     import axe_playwright_python as axe
+
     screen.page.evaluate((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
-    found = screen.page.evaluate("() => axe.run('.xe', {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+    found = screen.page.evaluate(
+        "() => axe.run('.xe', {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})"
+    )
     assert len(found["passes"]) > 5
-    assert not found["violations"], [(v["id"], n["html"][:120], n["failureSummary"]) for v in found["violations"] for n in v["nodes"]]
+    assert not found["violations"], [
+        (v["id"], n["html"][:120], n["failureSummary"])
+        for v in found["violations"]
+        for n in v["nodes"]
+    ]
     order = screen.page.evaluate("""() => [...document.querySelectorAll('.xe :is(button, select, input, [tabindex])')]
         .filter((e) => !e.disabled).map((e) => [e.tabIndex, e.name || e.className || e.dataset.do])""")
     assert all(index == 0 for index, _ in order)  # so tabs follow the order of the page
@@ -355,26 +501,61 @@ def test_several_files_at_once_are_refused(screen):
     screen.page.evaluate(dropped, ["a.png", "b.png"])
     screen.until("root.textContent.includes('a.png and more: one file at a time')")
     screen.find("[name=case_idx]").select_option("0")
-    screen.until("root.querySelector('.xe-verdict b') && !root.querySelector('.xe-error').textContent")
+    screen.until(
+        "root.querySelector('.xe-verdict b') && !root.querySelector('.xe-error').textContent"
+    )
 
 
-PLACES = ["view.ipynb", "secret.png", "voila/files/view.ipynb", "voila/files/secret.png", "voila/files/", "voila/files/..%2f..%2f..%2fetc/passwd", "files/secret.png",
-          "api/contents", "api/contents/view.ipynb", "voila/api/contents/view.ipynb", "voila/tree", "voila/render/view.ipynb", "edit/view.ipynb", "notebooks/view.ipynb",
-          "api/terminals", "api/sessions", "api/config/notebook", "voila/static/..%2f..%2f..%2f..%2fetc/passwd", "voila/templates/..%2f..%2f..%2fetc/passwd",
-          "voila/templates/xray_explain/static/..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc/passwd", "voila/labextensions/..%2f..%2f..%2f..%2f..%2fetc/passwd",
-          "voila/api/themes/..%2f..%2f..%2f..%2fetc/passwd"]
+PLACES = [
+    "view.ipynb",
+    "secret.png",
+    "voila/files/view.ipynb",
+    "voila/files/secret.png",
+    "voila/files/",
+    "voila/files/..%2f..%2f..%2fetc/passwd",
+    "files/secret.png",
+    "api/contents",
+    "api/contents/view.ipynb",
+    "voila/api/contents/view.ipynb",
+    "voila/tree",
+    "voila/render/view.ipynb",
+    "edit/view.ipynb",
+    "notebooks/view.ipynb",
+    "api/terminals",
+    "api/sessions",
+    "api/config/notebook",
+    "voila/static/..%2f..%2f..%2f..%2fetc/passwd",
+    "voila/templates/..%2f..%2f..%2fetc/passwd",
+    "voila/templates/xray_explain/static/..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc/passwd",
+    "voila/labextensions/..%2f..%2f..%2f..%2f..%2fetc/passwd",
+    "voila/api/themes/..%2f..%2f..%2f..%2fetc/passwd",
+]
 
 
 @pytest.mark.parametrize("screen", ["voila"], indirect=True)
 def test_no_file_is_read_or_changed_through_the_page(screen, servers):
     folder = next(servers["served"].glob("xray_explain_*"))
     assert folder.stat().st_mode & 0o077 == 0
-    (folder / "secret.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes())
-    notebook, home, ask = (folder / "view.ipynb").read_bytes(), servers["voila"].split("?")[0], screen.page.request
+    (folder / "secret.png").write_bytes(
+        cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes()
+    )
+    notebook, home, ask = (
+        (folder / "view.ipynb").read_bytes(),
+        servers["voila"].split("?")[0],
+        screen.page.request,
+    )
     assert ask.get(f"{home}voila/static/favicon.ico").status < 500  # it answers
     for place in PLACES:
-        answers = [ask.get(home + place), ask.put(home + place, data="{}"), ask.delete(home + place), ask.post(home + place, data="{}")]
-        assert all(a.status >= 400 and b"root:" not in a.body() for a in answers), (place, [a.status for a in answers])
+        answers = [
+            ask.get(home + place),
+            ask.put(home + place, data="{}"),
+            ask.delete(home + place),
+            ask.post(home + place, data="{}"),
+        ]
+        assert all(a.status >= 400 and b"root:" not in a.body() for a in answers), (
+            place,
+            [a.status for a in answers],
+        )
     assert (folder / "view.ipynb").read_bytes() == notebook
 
 
@@ -402,7 +583,10 @@ def test_the_page_runs_no_code_that_is_sent(screen, servers):
     address = f"{servers['voila'].split('?')[0].replace('http', 'ws')}api/kernels/{kernel}/channels"
     heard = screen.page.evaluate(TALK, [address, f"open({str(mark)!r}, 'w').close()", []])
     assert "kernel_info_reply" in heard  # the way is open, and only this goes through
-    assert not {"execute_reply", "inspect_reply", "complete_reply", "execute_input"} & set(heard) and not mark.exists()
+    assert (
+        not {"execute_reply", "inspect_reply", "complete_reply", "execute_input"} & set(heard)
+        and not mark.exists()
+    )
 
 
 @pytest.mark.slow
@@ -415,7 +599,16 @@ def test_forty_megabytes(screen):
 def test_python_repeats_what_is_on_screen():
     session = Session()
     session.start()
-    session.turn(case_idx=1, class_idx=0, versus=1, threshold=0.25, zoom=3.0, centre=(0.4, 0.6), window=0.5, colours="viridis")
+    session.turn(
+        case_idx=1,
+        class_idx=0,
+        versus=1,
+        threshold=0.25,
+        zoom=3.0,
+        centre=(0.4, 0.6),
+        window=0.5,
+        colours="viridis",
+    )
     scope = {}
     exec(session.export("py").decode(), scope)
     again = scope["view"]
@@ -424,16 +617,25 @@ def test_python_repeats_what_is_on_screen():
 
 
 def test_what_takes_too_much_is_one_line_and_the_view_lives_on():
-    from xray_explain.widget import InferenceView
+    from xray_explain.view.widget import InferenceView
+
     view = InferenceView()
-    view.send, good = lambda *_: None, cv2.imencode(".png", np.full((64, 64), 99, np.uint8))[1].tobytes()
+    view.send, good = (
+        lambda *_: None,
+        cv2.imencode(".png", np.full((64, 64), 99, np.uint8))[1].tobytes(),
+    )
+
     def give(data, name):
         view.safely(view.hear, {"kind": "begin", "name": name, "size": len(data)}, [])
-        if view.coming: view.safely(view.hear, {"kind": "piece", "offset": 0}, [memoryview(data)])
+        if view.coming:
+            view.safely(view.hear, {"kind": "piece", "offset": 0}, [memoryview(data)])
+
     told = []
     for item in bombs():
         give(item.data, "bomb")
-        assert view.inference or view.error.startswith("bomb: ") and "\n" not in view.error, item.name
+        assert view.inference or view.error.startswith("bomb: ") and "\n" not in view.error, (
+            item.name
+        )
         told += [view.error] * bool(view.error)
     assert len(told) > 20 and view.coming is None
     give(good, "good.png")
