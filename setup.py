@@ -1,4 +1,5 @@
 "Everything the package needs to know about itself is read from settings.ini."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -38,11 +39,23 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["xray_explain", "xray_explain.*"]),
-    package_data={"xray_explain": ["py.typed", "*.pyi", "demo/*", "report/notebooks/*.ipynb", "view/browser/*.js", "view/browser/*.css", "view/browser/voila/templates/xray_explain/*"]},
+    package_data={
+        "xray_explain": [
+            "py.typed",
+            "*.pyi",
+            "demo/*",
+            "report/notebooks/*.ipynb",
+            "view/browser/*.js",
+            "view/browser/*.css",
+            "view/browser/voila/templates/xray_explain/*",
+        ]
+    },
     include_package_data=True,
     zip_safe=False,
     install_requires=lines("requirements"),
-    extras_require={extra: lines(f"{extra}_requirements") for extra in ("dev", "ray", "view", "benchmarks")},
+    extras_require={
+        extra: lines(f"{extra}_requirements") for extra in ("dev", "ray", "view", "benchmarks")
+    },
     entry_points={
         "console_scripts": lines("console_scripts") or [cfg["console_scripts"]],
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
