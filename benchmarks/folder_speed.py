@@ -25,8 +25,15 @@ from pytorch_grad_cam.utils.image import show_cam_on_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from xray_explain.files import write_json
-from xray_explain.infer.folder import Network, Options, run
-from xray_explain.infer.record import overlay_file
+from xray_explain.infer.folder import Options, run
+from xray_explain.infer.network import Network
+from xray_explain.infer.record import (
+    Drawing,
+    NetworkInput,
+    local_logits,
+    overlay_file,
+    record_of,
+)
 from xray_explain.model.checkpoint import Checkpoint, build_net
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.sources import from_folder
@@ -98,26 +105,27 @@ def seconds(call):
 
 def stages(checkpoint, path, args):
     "Milliseconds of each stage for one picture"
-    way, network = checkpoint.preprocessing, Network(checkpoint, args.device, args.precision)
-    film = way.read(path)
-    canvas = way.canvas(film)
-    batch = np.stack([canvas] * args.batch)
-    found = network(batch)
-    (record, local), *_ = network.records(found, ["x"] * args.batch, [film.shape] * args.batch)
+    preprocessing, network = (
+        checkpoint.preprocessing,
+        Network(checkpoint, args.device, args.precision),
+    )
+    film = preprocessing.read(path)
+    batch = np.stack([preprocessing.canvas(film)] * args.batch)
+    output = network(batch)[0]
+    seen = NetworkInput(batch[0], film.shape)
+    drawing = Drawing(local_logits(output.centred, 0), preprocessing, None, "x")
+    small = replace(drawing, side=224)
     steps = {
-        "read": (lambda: way.read(path), 1),
-        "contrast and size": (lambda: way.canvas(film), 1),
+        "read": (lambda: preprocessing.read(path), 1),
+        "contrast and size": (lambda: preprocessing.canvas(film), 1),
         "network and evidence": (lambda: network(batch), args.batch),
-        "records": (
-            lambda: network.records(found, ["x"] * args.batch, [film.shape] * args.batch),
-            args.batch,
-        ),
-        "overlay 224, PNG": (lambda: overlay_file(path, "png", 224, local, way, None, "x"), 1),
+        "records": (lambda: record_of(checkpoint, "x", seen, output), 1),
+        "overlay 224, PNG": (lambda: overlay_file(path, small), 1),
         "overlay full size, JPEG": (
-            lambda: overlay_file(path, "jpeg", 0, local, way, None, "x"),
+            lambda: overlay_file(path, replace(drawing, overlay_format="jpeg")),
             1,
         ),
-        "overlay full size, PNG": (lambda: overlay_file(path, "png", 0, local, way, None, "x"), 1),
+        "overlay full size, PNG": (lambda: overlay_file(path, drawing), 1),
     }
     return {
         name: 1000 * np.median([seconds(call) for _ in range(5)]) / n

@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tabulate import tabulate
 
 from xray_explain.data.cases import read_cases
-from xray_explain.measure.bootstrap import group_weights
+from xray_explain.measure.bootstrap import group_weights, resampled_median
 from xray_explain.measure.overlap import grid_ceiling
 from xray_explain.measure.performance import ranking_figures
 from xray_explain.measure.reliance import reliance_records
@@ -174,12 +174,10 @@ def figures(table, weights):
 
 
 def weighted_median(values, weights):
-    known = np.flatnonzero(~np.isnan(values))
-    if not len(known):
+    known = ~np.isnan(values)
+    if not known.any():
         return np.full(len(weights), np.nan)
-    order = known[np.argsort(values[known], kind="stable")]
-    below = np.cumsum(weights[:, order], 1)
-    return values[order][(below >= below[:, -1:] / 2).argmax(1)]
+    return resampled_median(values[known], weights[:, known])[1]
 
 
 def shown(value, low, high):

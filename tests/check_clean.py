@@ -1,4 +1,4 @@
-"Fails when `nbdev_clean` or `nbdev_export` would change anything; works on a copy, so it changes nothing itself."
+"Fails when nbdev's clean or export, or ruff, would change anything; works on a copy, so it changes nothing itself."
 
 import filecmp
 import os
@@ -48,7 +48,12 @@ def main():
             "run nbdev_export and nbdev_clean, these files are not as they leave them: "
             + ", ".join(changed)
         )
-    print("notebooks are clean and exported")
+    for command in (["check", "--quiet"], ["format", "--quiet", "--check"]):
+        if subprocess.run([Path(sys.executable).parent / "ruff", *command, ROOT]).returncode:
+            sys.exit(
+                "run `ruff check --fix` and `ruff format`: these files are not as they leave them"
+            )
+    print("notebooks are clean and exported, and every line is as ruff writes it")
 
 
 main()

@@ -132,14 +132,14 @@ def test_split_train_evaluate_and_report_from_the_zip(clean, tmp_path):
         "--batch-size",
         8,
     )
-    done = cli("train", clean, "--manifest", plan, "--output-dir", run, *small)
+    done = cli("train", clean, "--split-file", plan, "--output-dir", run, *small)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(plan)
     test = table[table["split"] == "test"]
     done = cli(
         "evaluate",
         clean,
-        "--manifest",
+        "--split-file",
         plan,
         "--checkpoint",
         run / "model.safetensors",
@@ -154,7 +154,7 @@ def test_split_train_evaluate_and_report_from_the_zip(clean, tmp_path):
         "annotation",
         "--data",
         clean,
-        "--manifest",
+        "--split-file",
         plan,
         "--checkpoint",
         run / "model.safetensors",
@@ -192,7 +192,7 @@ def test_centre_hold_out(clean, tmp_path):
     ) == {2}
     # picture 4 of centre 1 has its double in centre 2
     assert plan.set_index("image_id").loc["IMG000004.jpeg", "split"] == "excluded"
-    cases = read_cases(clean, manifest=tmp_path / "held.csv")
+    cases = read_cases(clean, split_file=tmp_path / "held.csv")
     assert "excluded by the split file (1): IMG000004.jpeg" in cases.problems
     assert cases.table.groupby("group")["split"].nunique().max() == 1
     assert set(cases.split("test").table.center) == {2}

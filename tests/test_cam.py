@@ -310,17 +310,18 @@ def test_frozen_under_no_grad_and_inference_mode():
         with context():
             for kind, evidence in expected.items():
                 for input_ in (x, x + 0):  # the second is an inference tensor under inference mode
-                    found = explain(fresh, input_, kind=kind)
-                    assert (
-                        torch.equal(found.evidence, evidence) and not found.evidence.is_inference()
-                    )
+                    again = explain(fresh, input_, kind=kind).evidence
+                    assert torch.equal(again, evidence) and not again.is_inference()
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_threads_get_what_one_gets(mode):
     net, x = calibrated("test_efficientnet").train(mode == "train"), pictures(6, (64, 96))
-    ways = {}, {"kind": "gradient"}, {"layer": "bn2"}
-    ask = lambda net, i: torch.stack([explain(net, x[i : i + 1], **how).evidence for how in ways])
+    questions = {}, {"kind": "gradient"}, {"layer": "bn2"}
+
+    def ask(net, i):
+        return torch.stack([explain(net, x[i : i + 1], **how).evidence for how in questions])
+
     alone = [ask(net, i) for i in range(6)]
     other = copy.deepcopy(net)  # not proved yet: the threads race for the proof as well
     with concurrent.futures.ThreadPoolExecutor(6) as pool:

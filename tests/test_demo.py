@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from xray_explain.data.phantom import write_phantoms
-from xray_explain.measure.study import examine, open_cases, prediction_figures
+from xray_explain.measure.performance import prediction_figures
+from xray_explain.measure.study import examine, open_cases
 from xray_explain.model.checkpoint import DEMO, load_checkpoint
 
 UNSEEN_SEED = 600

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,14 +17,21 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from hostile_corpus import dicom
 
+from xray_explain.cli import main
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.evidence.cam import explain
-from xray_explain.infer.folder import LocalEngine, Network, Options, run
+from xray_explain.files import six_digits
+from xray_explain.infer import record
+from xray_explain.infer.folder import LocalEngine, Options, run
+from xray_explain.infer.inference import infer_image
 from xray_explain.infer.journal import RunError
-from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
+from xray_explain.infer.network import Network
+from xray_explain.model.checkpoint import Checkpoint, build_net, load_checkpoint, save_checkpoint
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.sources import from_folder
+from xray_explain.wording import RESEARCH_USE
 
 CLI = [
     sys.executable,
@@ -408,8 +416,6 @@ def test_no_path_of_this_machine_in_the_results(model, picture, tmp_path):
 
 def test_reduced_reading_moves_probabilities_little(model, tmp_path):
     "Large JPEGs by both readings: the bound that a user of an older checkpoint may rely on"
-    from dataclasses import replace
-
     folder = write_phantoms(
         tmp_path / "set", per_class=2, seed=8, size=1500, workers=1, progress=False
     )
@@ -423,5 +429,133 @@ def test_reduced_reading_moves_probabilities_little(model, tmp_path):
         canvases = [
             np.stack([w.canvas(pair[i]) for pair in films]) for i, w in enumerate((full, less))
         ]
-        a, b = (Network(model[0])(c)["probs"] for c in canvases)
+        a, b = (np.stack([o.probs for o in Network(model[0])(c)]) for c in canvases)
         assert 0 < np.abs(a - b).max() < 0.01, contrast
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, picture):
+    "A JPEG far larger than the canvas, a PNG and a DICOM file"
+    folder = tmp_path_factory.mktemp("mixed") / "in"
+    folder.mkdir()
+    large = cv2.resize(picture, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(folder / "large.jpg"), large)
+    cv2.imwrite(str(folder / "left.png"), picture[:, ::-1])
+    deep = picture.astype(np.uint16) * 16
+    (folder / "deep.dcm").write_bytes(dicom(deep, BurnedInAnnotation="YES"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def thrifty(model, tmp_path_factory):
+    "The file of a checkpoint that reads large JPEGs reduced"
+    path = tmp_path_factory.mktemp("thrifty") / "thrifty.safetensors"
+    save_checkpoint(
+        path, replace(model[0], preprocessing=Preprocessing(size=(96, 96), reading="reduced"))
+    )
+    return path
+
+
+def alone_and_together(mixed, thrifty, tmp_path, capsys, *options):
+    "Each picture's record, alone and in a folder, and the two folders of results"
+    common = ["--checkpoint", str(thrifty), *map(str, options)]
+    folder, one = tmp_path / "folder", tmp_path / "one"
+    argv = ["infer", "--input-dir", str(mixed), "--workers", "1", "--output-dir", str(folder)]
+    assert main([*argv, *common]) == 0
+    pairs = []
+    for together in json.loads((folder / "batch_results.json").read_text()):
+        image = mixed / together["image_name"]
+        argv = ["infer", "--image", str(image), "--output-dir", str(one)]
+        assert main([*argv, *common]) == 0
+        pairs.append((json.loads((one / f"{image.stem}.json").read_text()), together))
+    assert len(pairs) == 3, capsys.readouterr()
+    return pairs, one, folder
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_one_picture_is_a_folder_of_one(mixed, thrifty, tmp_path, capsys, precision):
+    options = ("--precision", precision, "--overlay-format", "jpeg", "--overlay-size", 100)
+    pairs, one, folder = alone_and_together(mixed, thrifty, tmp_path, capsys, *options)
+    for alone, together in pairs:
+        assert alone == together
+        overlays = [(where / alone["overlay"]).read_bytes() for where in (one, folder)]
+        assert overlays[0] == overlays[1] and overlays[0][:3] == b"\xff\xd8\xff"
+    assert {a["burned_in_annotation"] for a, _ in pairs} == {True, None}
+    model = load_checkpoint(thrifty)
+    if precision == "fp32":  # and a program that asks for one picture gets the same
+        for alone, _ in pairs:
+            inference = infer_image(model, mixed / alone["image_name"])
+            record = six_digits(inference.record)
+            assert record == {k: alone[k] for k in record}
+            assert inference.overlay().shape[:2] == tuple(alone["image_shape"])
+
+
+def test_maps_of_one_picture_lie_beside_it(mixed, thrifty, tmp_path, capsys):
+    pairs, one, folder = alone_and_together(mixed, thrifty, tmp_path, capsys, "--maps")
+    for alone, together in pairs:
+        mine, ours = np.load(one / alone.pop("maps")), np.load(folder / together.pop("maps"))
+        (i,) = np.flatnonzero(ours["image_name"] == alone["image_name"])
+        assert alone == together and np.array_equal(mine["evidence"][0], ours["evidence"][i])
+
+
+def test_pseudonym_of_one_picture_is_that_in_a_folder(mixed, thrifty, tmp_path, capsys):
+    common = ["--checkpoint", str(thrifty), "--pseudonymise", str(tmp_path / "secret.key")]
+    argv = ["infer", "--image", str(mixed / "left.png"), "--output-dir", str(tmp_path / "one")]
+    assert main([*argv, *common]) == 0
+    argv = [
+        "infer",
+        "--input-dir",
+        str(mixed),
+        "--workers",
+        "0",
+        "--output-dir",
+        str(tmp_path / "f"),
+    ]
+    assert main([*argv, *common]) == 0
+    (alone,) = (json.loads(p.read_text()) for p in (tmp_path / "one").glob("*.json"))
+    assert alone in json.loads((tmp_path / "f" / "batch_results.json").read_text())
+    assert "left" not in capsys.readouterr().out.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--workers", "77"], ["--batch-size", "3"], ["--no-resume"], ["--engine", "ray"]],
+)
+def test_what_only_a_folder_can_use_is_refused(mixed, tmp_path, capsys, option):
+    argv = ["infer", "--image", str(mixed / "left.png"), "--output-dir", str(tmp_path / "out")]
+    assert main([*argv, *option]) == 1
+    expected = f"xray-explain: {option[0]} is for folders and manifests, not for one picture\n"
+    assert capsys.readouterr().err == expected and not (tmp_path / "out").exists()
+
+
+def test_threads_and_neighbours_change_no_digit(model):
+    canvases = np.random.default_rng(0).random((5, 96, 96), np.float32)
+    usual = torch.get_num_threads()
+    try:
+        for precision in ("fp32", "bf16"):
+            network = Network(model[0], precision=precision)
+            together = network(canvases)
+            for threads in (1, 2, 4):
+                torch.set_num_threads(threads)
+                for i in range(5):
+                    (alone,) = network(canvases[i : i + 1])
+                    assert np.array_equal(alone.logits, together[i].logits)
+                    assert np.array_equal(alone.evidence, together[i].evidence)
+                assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(usual)
+
+
+@pytest.mark.parametrize(
+    "factor, words", [(1, ""), (0.05, ", evidence spread thin"), (-1, ", evidence none")]
+)
+def test_overlays_say_when_evidence_is_thin_or_absent(monkeypatch, factor, words):
+    written = []
+    monkeypatch.setattr(record, "stamp", lambda image, text: written.append(text) or image)
+    local = np.zeros((3, 3), np.float32)
+    local[1, 1] = 2.0 * factor
+    way = Preprocessing(size=(96, 96))
+    record.draw_overlay(
+        np.full((400, 400), 0.5, np.float32), record.Drawing(local, way, 2.0, "Benign 0.770")
+    )
+    assert written == [f"Benign 0.770{words} · {RESEARCH_USE}"]

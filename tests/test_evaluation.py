@@ -106,13 +106,31 @@ def test_more_cases_narrow_the_interval():
 
 
 def test_threshold_by_hand():
-    asked, scores = np.array([True, True, True, False, False]), np.array([0.9, 0.4, 0.1, 0.4, 0.2])
-    told = at_threshold(asked, scores, 0.4, np.ones((1, 5)))
-    assert (told["missed"], told["num_images"]) == (1, 3)
-    assert (
-        told["sensitivity"]["value"] == pytest.approx(2 / 3) and told["specificity"]["value"] == 0.5
-    )
-    assert told["precision"]["value"] == pytest.approx(2 / 3)
+    "Three found and one missed, two called by mistake and four rightly not; the threshold itself is called"
+    of_class = np.arange(10) < 4
+    scores = np.array([0.9, 0.6, 0.4, 0.1, 0.7, 0.5, 0.3, 0.2, 0.1, 0.0])
+    figures = at_threshold(of_class, scores, 0.4, np.ones((1, 10)))
+    assert (figures["missed"], figures["num_images"]) == (1, 4)
+    assert figures["sensitivity"]["value"] == pytest.approx(3 / 4)
+    assert figures["specificity"]["value"] == pytest.approx(4 / 6)
+    assert figures["precision"]["value"] == pytest.approx(3 / 5)
+
+
+def test_a_group_with_all_four_kinds():
+    "Of 12 fractures 9 are found, of 12 others 8 are not called: each figure is another"
+    y, called = np.repeat([1, 0], 12), np.repeat([1, 0, 0, 1], (9, 3, 8, 4))
+    y, called = np.r_[y, y], np.r_[called, y]  # in centre 2 all are right
+    table = pd.DataFrame({"center": np.repeat([1, 2], 24)})
+    names, weights = ("Normal", "Fracture"), group_weights(range(48), 50)
+    rows = {
+        (row["group"], row["class"]): row
+        for row in group_performance(y, np.eye(2)[called], names, weights, table)
+    }
+    fracture, normal = rows["1", "Fracture"], rows["1", "Normal"]
+    assert fracture["sensitivity"]["value"] == normal["specificity"]["value"] == 9 / 12
+    assert fracture["specificity"]["value"] == normal["sensitivity"]["value"] == 8 / 12
+    assert fracture["auc"]["value"] == pytest.approx((9 / 12 + 8 / 12) / 2)
+    assert rows["2", "Fracture"]["sensitivity"]["value"] == 1
 
 
 def test_groups_of_patients_by_hand():

@@ -10,9 +10,10 @@ from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
 from xray_explain.data.phantom import write_phantoms
+from xray_explain.evidence.heatmap import enlarge
 from xray_explain.measure.baselines import anywhere
 from xray_explain.measure.localization import agreement_records, localization_figures
-from xray_explain.measure.overlap import enlarge, iou_curve, lesions_found, localize, pointing_hit
+from xray_explain.measure.overlap import iou_curve, lesions_found, localize, pointing_hit
 from xray_explain.measure.reliance import causal_records
 from xray_explain.measure.study import examine, open_cases
 from xray_explain.measure.thresholds import chosen_thresholds

@@ -1,20 +1,39 @@
 "The report notebooks through papermill, on phantoms, from the repository and from an installed wheel."
 
+import ast
 import html
 import json
 import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import jsonschema
+import nbformat
+import pandas as pd
 import pytest
+import torch
 
 from xray_explain.cli import main
 from xray_explain.data.phantom import write_phantoms
-from xray_explain.report.run import REPORTS, ReportError, run_report
-from xray_explain.report.schema import annotation_schema
+from xray_explain.draw.charts import RIVALS
+from xray_explain.measure.baselines import BASELINES, MAP_WORDS
+from xray_explain.measure.methods import METHODS
+from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
+from xray_explain.read.preprocessing import Preprocessing
+from xray_explain.report.annotation import MAPS
+from xray_explain.report.run import (
+    REPORTS,
+    ReportError,
+    report_notebook,
+    report_parameters,
+    run_report,
+)
+from xray_explain.report.schema import annotation_schema, evaluation_schema, faithfulness_schema
 from xray_explain.wording import RESEARCH_USE
 
 ROOT = Path(__file__).parent.parent
@@ -54,11 +73,8 @@ def results(data, tmp_path_factory):
 def test_everything_is_there(results):
     names = {p.relative_to(results).as_posix() for p in results.rglob("*") if p.is_file()}
     assert {f"gradcam/gallery_{c}.png" for c in ("Normal", "Benign", "Malignant")} <= names
-    assert {
-        "gradcam/annotation_comparison.png",
-        "gradcam/annotation_report.json",
-        "inference/batch_results.json",
-    } <= names
+    assert {"gradcam/annotation_comparison.png", "inference/batch_results.json"} <= names
+    assert {f"{report}{kind}.json" for report in SCHEMAS for kind in ("", ".schema")} <= names
     assert {"evaluation/evaluation.json", "evaluation/curves.png"} <= names
     assert {
         f"faithfulness/{n}" for n in ("faithfulness.json", "faithfulness.png", "seconds.json")
@@ -82,20 +98,33 @@ def test_the_report_adds_up(results):
     assert report["iou_threshold"] == 0.5 and "phantoms" in report["caveat"]
 
 
-def test_the_report_keeps_to_its_schema(results):
-    text = (results / "gradcam" / "annotation_report.json").read_text()
-    report, schema = (
-        json.loads(text),
-        json.loads((results / "gradcam" / "annotation_report.schema.json").read_text()),
-    )
-    jsonschema.validate(report, schema)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**report, "mean_iou": "0.5"}, schema)
-    assert "NaN" not in text and schema == json.loads(json.dumps(annotation_schema()))
-    assert (
-        report["provenance"]["parameters"]["causal_cases"] == 60
-        and report["causal"]["num_images"] == 10
-    )
+SCHEMAS = {
+    "gradcam/annotation_report": annotation_schema,
+    "evaluation/evaluation": evaluation_schema,
+    "faithfulness/faithfulness": faithfulness_schema,
+}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_reports_keep_to_the_schema_beside_them(results, name):
+    "And a field that is wrong, missing or described nowhere is refused"
+    text = (results / f"{name}.json").read_text()
+    report, schema = json.loads(text), json.loads((results / f"{name}.schema.json").read_text())
+    assert "NaN" not in text and schema == json.loads(json.dumps(SCHEMAS[name]()))
+    validator = jsonschema.Draft202012Validator(schema)
+    assert [e.message for e in validator.iter_errors(report)] == []
+    assert set(schema["required"]) == set(report)
+    for field_name in report:
+        assert not validator.is_valid({**report, field_name: ["wrong", 1]}), field_name
+        missing = {k: v for k, v in report.items() if k != field_name}
+        assert not validator.is_valid(missing), field_name
+    assert not validator.is_valid({**report, "undescribed": 1})
+
+
+def test_the_annotation_report_says_what_it_was_asked_for(results):
+    report = json.loads((results / "gradcam" / "annotation_report.json").read_text())
+    assert report["provenance"]["parameters"]["causal_cases"] == 60
+    assert report["causal"]["num_images"] == 10
 
 
 def test_the_page_says_what_the_figures_say(results):
@@ -177,7 +206,7 @@ def test_an_installed_wheel_has_the_reports(data, tmp_path):
     )
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as z:
-        assert {f"xray_explain/reports/{r}.ipynb" for r in REPORTS} | {
+        assert {f"xray_explain/report/notebooks/{r}.ipynb" for r in REPORTS} | {
             "xray_explain/demo/NOTICE"
         } <= set(z.namelist())
         z.extractall(tmp_path / "site")
@@ -221,9 +250,272 @@ def test_a_wrong_setting_is_told_before_any_work(wrong, data, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option, cached", [("--cache", True), ("--no-cache", False)])
+def test_the_cache_option_reaches_every_report(option, cached, data, monkeypatch, tmp_path):
+    asked = {}
+
+    def run(name, output_dir, **parameters):
+        asked[name] = parameters
+        return Path(output_dir) / name
+
+    monkeypatch.setattr("xray_explain.report.run.run_report", run)
+    assert main(["report", "--data", str(data), "--output-dir", str(tmp_path), option]) == 0
+    assert list(asked) == list(REPORTS)
+    reached = {name: parameters.get("cache") for name, parameters in asked.items()}
+    assert reached == dict.fromkeys(REPORTS, cached) | {"inference": None}
+
+
 def test_settings_are_json_or_text():
     from xray_explain.cli import _settings
 
     assert _settings(
         ["threshold=0.3", 'group_columns=["gender"]', "normalize=image"], ["annotation"]
     ) == {"threshold": 0.3, "group_columns": ["gender"], "normalize": "image"}
+
+
+def test_reports_take_the_names_of_maps_from_one_dictionary():
+    "The same key of two reports means two things where their maps are two"
+    assert list(MAPS) == list(RIVALS) and set(MAPS.values()) <= set(MAP_WORDS.values())
+    compared = {name: METHODS[name].title for name in BASELINES}
+    meant = {"random": "moved", "centre": "fixed_gaussian", "intensity": "brightness"}
+    assert compared == {name: MAP_WORDS[meaning].name for name, meaning in meant.items()}
+    assert {name for name in BASELINES if BASELINES[name] != meant[name]} == {"random", "centre"}
+
+
+# every parameter of every report changes something
+
+
+@dataclass(frozen=True)
+class Row:
+    "Another value of a parameter, and which of a report's outputs it must change"
+
+    value: Any  # a name in braces stands for a file or folder that the tests made
+    changes: tuple[str, ...]  # output files as patterns, 'page' for what is shown, 'cache'
+    beside: dict = field(default_factory=dict)  # parameters of both runs, beside `SMALL`
+
+
+CONFOUNDED = {"split_file": "{split_file}"}  # without one there is only one split to choose
+PARAMETERS = {
+    "gallery": {
+        "data": Row("{other_data}", ("gradcam/gallery_*.png", "page")),
+        "split_file": Row("{split_file}", ("gradcam/gallery_*.png", "page")),
+        "checkpoint": Row("{other_checkpoint}", ("gradcam/gallery_*.png", "page")),
+        "output_dir": Row("{elsewhere}", ("gradcam/gallery_*.png",)),
+        "split": Row("train", ("gradcam/gallery_*.png", "page"), CONFOUNDED),
+        "examples": Row(1, ("gradcam/gallery_*.png", "gradcam/contrast_*.png")),
+        "contrast": Row(
+            ["Malignant", "Normal"],
+            ("gradcam/contrast_*.png",),
+            {"contrast": ["Malignant", "Benign"]},
+        ),
+        "normalize": Row("image", ("gradcam/gallery_*.png", "gradcam/contrast_*.png", "page")),
+        "cache": Row(False, ("cache",), {"cache": True}),
+    },
+    "annotation": {
+        "data": Row("{other_data}", ("gradcam/annotation_report.json", "page")),
+        "split_file": Row("{split_file}", ("gradcam/annotation_report.json", "page")),
+        "checkpoint": Row("{other_checkpoint}", ("gradcam/annotation_report.json", "page")),
+        "output_dir": Row("{elsewhere}", ("gradcam/annotation_report.json",)),
+        "split": Row("train", ("gradcam/annotation_report.json", "page"), CONFOUNDED),
+        "threshold": Row(0.3, ("gradcam/annotation_report.json", "gradcam/agreement.png", "page")),
+        "group_columns": Row(["gender"], ("gradcam/annotation_report.json", "page")),
+        "causal_cases": Row(3, ("gradcam/annotation_report.json", "gradcam/agreement.png", "page")),
+        "full": Row(True, ("gradcam/annotation_report.json", "page")),
+        "examples": Row(1, ("gradcam/annotation_comparison.png",)),
+        "normalize": Row("image", ("gradcam/annotation_comparison.png",)),
+        "resamples": Row(30, ("gradcam/annotation_report.json", "page")),
+        "seed": Row(1, ("gradcam/annotation_report.json", "page")),
+        "cache": Row(False, ("cache",), {"cache": True}),
+    },
+    "evaluation": {
+        "data": Row("{other_data}", ("evaluation/evaluation.json", "page")),
+        "split_file": Row("{split_file}", ("evaluation/evaluation.json", "page")),
+        "checkpoint": Row("{other_checkpoint}", ("evaluation/evaluation.json", "page")),
+        "output_dir": Row("{elsewhere}", ("evaluation/evaluation.json", "evaluation/curves.png")),
+        "split": Row("train", ("evaluation/evaluation.json", "page"), CONFOUNDED),
+        "resamples": Row(30, ("evaluation/evaluation.json", "page")),
+        "cache": Row(False, ("cache",), {"cache": True}),
+    },
+    "faithfulness": {
+        "data": Row("{other_data}", ("faithfulness/faithfulness.json", "page")),
+        "split_file": Row("{split_file}", ("faithfulness/faithfulness.json", "page")),
+        "checkpoint": Row("{other_checkpoint}", ("faithfulness/faithfulness.json", "page")),
+        "output_dir": Row("{elsewhere}", ("faithfulness/faithfulness.json",)),
+        "split": Row("train", ("faithfulness/faithfulness.json", "page"), CONFOUNDED),
+        "cases": Row(11, ("faithfulness/faithfulness.json", "faithfulness/*.png", "page")),
+        "method_cases": Row(2, ("faithfulness/faithfulness.json", "page")),
+        "slow_cases": Row(2, ("faithfulness/faithfulness.json", "page")),
+        "full": Row(True, ("faithfulness/faithfulness.json", "page"), {"data": "{few_data}"}),
+        "resamples": Row(30, ("faithfulness/faithfulness.json", "page")),
+        "seed": Row(1, ("faithfulness/faithfulness.json", "faithfulness/*.png", "page")),
+        "cache": Row(False, ("cache",), {"cache": True}),
+    },
+    "inference": {
+        "data": Row("{other_data}", ("inference/batch_results.json", "page")),
+        "checkpoint": Row("{other_checkpoint}", ("inference/batch_results.json", "page")),
+        "output_dir": Row("{elsewhere}", ("inference/batch_results.json",)),
+        "max_images": Row(2, ("inference/batch_results.json", "page")),
+        "normalize": Row("image", ("inference/all_classes.png", "page")),
+    },
+}
+# what keeps a run short, with enough cases for intervals
+SMALL = {
+    "gallery": {"examples": 2},
+    "annotation": {"causal_cases": 2, "resamples": 20, "examples": 2},
+    "evaluation": {"resamples": 20},
+    "faithfulness": {"cases": 10, "method_cases": 1, "slow_cases": 1, "resamples": 20},
+    "inference": {"max_images": 3},
+}
+SLOW = {"faithfulness"}  # the report that asks the network most often
+
+
+def tiny_checkpoint(path, seed):
+    "A network that takes no time, with everything that a report can read from a checkpoint"
+    torch.manual_seed(seed)
+    net = build_net("test_efficientnet", 3, output_stride=8)
+    torch.nn.init.normal_(net.classifier.weight)
+    for _ in range(2):
+        net.train()(torch.randn(8, 3, 64, 64))
+    checkpoint = Checkpoint(
+        net.eval(),
+        "test_efficientnet",
+        ("Normal", "Benign", "Malignant"),
+        Preprocessing((64, 64)),
+        {"output_stride": 8},
+        evidence_scale=(2.0, 2.0, 2.0),
+        operating_points={"Malignant": {"threshold": 0.3, "rule": "sensitivity 0.95"}},
+        localization={
+            "relative": {"threshold": 0.4},
+            "local_logit": {"threshold": 0.5},
+            "num_images": 12,
+        },
+    )
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    "What stands for the names in braces"
+    home = tmp_path_factory.mktemp("tiny")
+    more = {"size": 96, "workers": 1, "progress": False}
+    data = write_phantoms(home / "data", per_class=6, seed=5, **more)
+    images = sorted(p.name for p in (data / "images").iterdir())
+    split = pd.DataFrame(
+        {"image_id": images, "split": ["test" if i % 4 else "train" for i in range(18)]}
+    )
+    split.to_csv(home / "split.csv", index=False)
+    return {
+        "data": data,
+        "other_data": write_phantoms(home / "other", per_class=6, seed=6, **more),
+        "few_data": write_phantoms(home / "few", per_class=1, seed=7, **more),
+        "split_file": home / "split.csv",
+        "checkpoint": tiny_checkpoint(home / "tiny.safetensors", 0),
+        "other_checkpoint": tiny_checkpoint(home / "other.safetensors", 1),
+        "elsewhere": home / "elsewhere",
+    }
+
+
+def filled(value, places):
+    "A value with the files and folders that its name in braces stands for"
+    return str(places[value[1:-1]]) if str(value).startswith("{") else value
+
+
+def shown_text(value) -> str:
+    "What a reader sees of a value that a notebook shows"
+    if isinstance(value, pd.DataFrame):
+        return value.to_string()
+    return str(getattr(value, "data", value))
+
+
+def run_cell(source, scope, shown):
+    "Run a cell; its last expression is shown"
+    *body, last = ast.parse(source).body
+    if not isinstance(last, ast.Expr):
+        body, last = [*body, last], None
+    exec(compile(ast.Module(body, []), "<cell>", "exec"), scope)
+    if last is not None:
+        shown.append(eval(compile(ast.Expression(last.value), "<cell>", "eval"), scope))
+
+
+def written(folder) -> dict[str, Any]:
+    "The files of a run, without what only repeats its parameters or is a matter of time"
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or "/run/" in name or name.endswith("seconds.json"):
+            continue
+        files[name] = path.read_bytes()
+        if path.suffix == ".json":
+            files[name] = json.loads(files[name])
+            if isinstance(files[name], dict):
+                files[name].pop("parameters", None)
+                files[name].pop("provenance", None)
+    return files
+
+
+def outputs(name, folder, cache, parameters) -> dict[str, Any]:
+    "Run a report's notebook in this process: its files, what its page shows, what the cache holds"
+    shown, scope = [], {}
+    with pytest.MonkeyPatch.context() as patch, pd.option_context("display.max_colwidth", 50):
+        patch.setenv("XRAY_EXPLAIN_CACHE", str(cache))
+        patch.setattr("IPython.display.display", lambda *values: shown.extend(values))
+        for cell in nbformat.read(report_notebook(name), 4).cells:
+            tags = cell.metadata.get("tags", [])
+            if cell.cell_type != "code" or "live" in tags:
+                continue
+            run_cell(cell.source, scope, shown)
+            if "parameters" in tags:
+                scope |= {"output_dir": str(folder / "out"), **parameters}
+    # the last line repeats the parameters, whether they were used or not
+    page = [t for t in map(shown_text, shown) if not t.startswith("xray_explain ")]
+    cached = sorted(p.name for p in cache.glob("runs/*"))
+    return {**written(folder / "out"), "page": page, "cache": cached}
+
+
+@pytest.fixture(scope="module")
+def played(places, tmp_path_factory):
+    "Outputs of a report with parameters, each combination run once"
+    runs, shared = {}, tmp_path_factory.mktemp("shared_cache")
+
+    def play(name, **parameters):
+        asked = {"data": "{data}", "checkpoint": "{checkpoint}", **SMALL[name], **parameters}
+        key = name, json.dumps(asked, sort_keys=True)
+        if key not in runs:
+            values = {k: filled(v, places) for k, v in asked.items()}
+            folder = tmp_path_factory.mktemp(name)
+            # where it is asked about, the cache begins empty
+            cache = folder / "cache" if "cache" in asked else shared
+            runs[key] = outputs(name, folder, cache, values)
+        return runs[key]
+
+    return play
+
+
+def test_every_parameter_of_every_report_has_a_row():
+    "And no row is of a parameter that is gone"
+    assert set(PARAMETERS) == set(REPORTS)
+    for name, rows in PARAMETERS.items():
+        assert set(rows) == report_parameters(name), name
+
+
+@pytest.mark.parametrize(
+    "name, parameter",
+    [
+        pytest.param(name, parameter, marks=pytest.mark.slow if name in SLOW else ())
+        for name, rows in PARAMETERS.items()
+        for parameter in rows
+    ],
+)
+def test_every_parameter_changes_something(played, name, parameter):
+    row = PARAMETERS[name][parameter]
+    before = played(name, **row.beside)
+    after = played(name, **{**row.beside, parameter: row.value})
+    for pattern in row.changes:
+        concerned = [n for n in {**before, **after} if fnmatch(n, pattern)]
+        assert concerned, pattern
+        assert any(before.get(n) != after.get(n) for n in concerned), f"{parameter}: {pattern}"
+    if parameter == "cache":
+        assert before["cache"] and after["cache"] == []
+        # the figures are the same; the page of the faithfulness report also says how long it took
+        assert {**before, "cache": [], "page": []} == {**after, "page": []}

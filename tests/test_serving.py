@@ -110,6 +110,8 @@ FILES = [
     "/voila/files/%2fetc%2fpasswd",
     "/voila/files//etc/passwd",
 ]
+# Voila's templates fail at a path that leaves them by an assertion, which is answered with 500
+ASSERTED = [path for path in FILES if path.startswith("/voila/templates/")]
 
 
 @pytest.mark.parametrize("path", CLOSED)
@@ -137,12 +139,20 @@ def test_no_file_is_readable(served, path, known):
         if status != 302 or headers["Location"].startswith("/login"):
             break
         status, headers, content = ask(port, headers["Location"], **header)
-    assert status in (302, 400, 403, 404, 405, 500), status
-    assert (
-        SECRET.encode() not in content
-        and b"root:" not in content
-        and not content.startswith(b"\x89PNG")
-    )
+    if not known and not path.startswith("/voila/"):  # asked for the token first
+        assert status == 302 and headers["Location"].startswith("/login")
+    else:
+        assert status in ({403, 404} | ({500} if path in ASSERTED else set())), status
+    assert SECRET.encode() not in content and b"root:" not in content
+    assert not content.startswith(b"\x89PNG")
+
+
+def test_what_the_page_is_made_of_is_served(served):
+    "By the same handlers: what they refuse is not refused because they are broken"
+    _, port, token = served
+    for path in ("/voila/static/voila.js", "/voila/templates/xray_explain/static/voila.js"):
+        status, _, content = ask(port, path, Authorization=f"token {token}")
+        assert status == 200 and len(content) > 1000, path
 
 
 def test_no_notebook_is_edited_and_no_kernel_started(served, kernel):

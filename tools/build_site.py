@@ -64,14 +64,15 @@ def keep_names(place: Path):
     "Pages are called as their notebooks, and links to a function lead there and not to the published site"
     texts = {path: path.read_text(encoding="utf-8") for path in place.rglob("*.ipynb")}
     name = re.compile(r"output-file: (\S+?)\\n")
+    # by folder and name, because `read` and `report` both have a page on annotations
     pages = {
-        m[1]: path.relative_to(place).as_posix()
+        (path.relative_to(place).parent / m[1]).as_posix(): path.relative_to(place).as_posix()
         for path, text in texts.items()
         if (m := name.search(text))
     }
     for path, text in texts.items():
         text = re.sub(
-            rf"{PUBLISHED}/([\w.]+)",
+            rf"{PUBLISHED}/([\w./]+\.html)",
             lambda m: "/" + pages.get(m[1], m[1]),
             name.sub("", text, count=1),
         )
@@ -82,8 +83,10 @@ def keep_names(place: Path):
             text,
             flags=re.S,
         )
-        text = text.replace(".py#LNone", ".py").replace(
-            "](../benchmarks/", f"]({REPOSITORY}/blob/main/benchmarks/"
+        text = re.sub(
+            r"\]\((?:\.\./)+benchmarks/",
+            f"]({REPOSITORY}/blob/main/benchmarks/",
+            text.replace(".py#LNone", ".py"),
         )
         path.write_text(text, encoding="utf-8")
 

@@ -6,12 +6,14 @@
 __all__ = ['DATA', 'COMMANDS', 'phantom', 'audit', 'split', 'train', 'calibrate', 'evaluate', 'card', 'report', 'infer', 'view',
            'build_parser', 'main']
 
-# %% ../nbs/99_cli.ipynb #53802c86
+# %% ../nbs/99_cli.ipynb #abc9ecad
 import argparse
+import gc
 import json
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,370 +21,67 @@ from .files import __version__
 from .model.recipe import Recipe
 from .wording import RESEARCH_USE
 
-# %% ../nbs/99_cli.ipynb #3165b1cc
-def _load(path):
-    "A checkpoint, and a word about which one where none was named"
-    from xray_explain.model.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(path)
-    if path is None:
-        print(f"Using the demo checkpoint {checkpoint.name}. {checkpoint.caveat}")
-    return checkpoint
-
-# %% ../nbs/99_cli.ipynb #66647757
-def phantom(args) -> int:
-    "Write a data set of phantoms"
-    from xray_explain.data.confounder import Confounder
-    from xray_explain.data.phantom import write_phantoms
-
-    planted = args.confounder and Confounder(
-        args.confounder, args.confounder_class, args.confounder_rate, args.confounder_strength
-    )
-    folder = write_phantoms(
-        args.output_dir,
-        args.per_class,
-        args.seed,
-        args.size,
-        args.workers,
-        confounder=planted or None,
-    )
-    print(f"{3 * args.per_class} phantoms in {folder}")
-    return 0
-
-# %% ../nbs/99_cli.ipynb #7d1e4e6b
-def audit(args) -> int:
-    "Say what a data set holds and what is wrong with it"
-    from xray_explain.data.audit import audit as look
-    from xray_explain.data.audit_pages import audit_text, save_audit
-
-    found = look(args.data, args.manifest)
-    places = save_audit(found, args.output_dir)
-    print(audit_text(found), "\nwritten:", *(f"  {p}" for p in places), RESEARCH_USE, sep="\n")
-    return 0
-
-# %% ../nbs/99_cli.ipynb #02203868
-def split(args) -> int:
-    "Write a split file"
-    from xray_explain.data.cases import read_cases
-    from xray_explain.data.split import plan_split, split_summary
-    from xray_explain.data.split_file import write_manifest
-
-    cases = read_cases(args.data)
-    for problem in cases.problems:
-        print(problem, file=sys.stderr)
-    plan = plan_split(cases, args.by, args.train_on, args.seed)
-    write_manifest(args.output, plan)
-    print(split_summary(plan).to_string())
-    print(
-        f"{(plan.duplicate_of != '').sum()} pictures have doubles, which are on one side; {plan.group.nunique()} groups in all"
-    )
-    print(
-        read_cases(args.data, manifest=args.output).caveat,
-        f"written: {args.output}",
-        RESEARCH_USE,
-        sep="\n",
-    )
-    return 0
-
-# %% ../nbs/99_cli.ipynb #81a2275e
-def train(args) -> int:
-    "Train a classifier, or go on with a training"
-    from xray_explain.data.cases import read_cases
-    from xray_explain.model.training import train as run
-
-    cases = read_cases(args.data, manifest=args.manifest)
-    for problem in cases.problems:
-        print(problem, file=sys.stderr)
-    recipe = Recipe(**{f.name: getattr(args, f.name) for f in fields(Recipe)})
-    checkpoint = run(cases, args.output_dir, recipe, half=args.half, device=args.device)
-    best = {k: checkpoint.training[k] for k in ("epoch", "val_loss", "val_accuracy", "val_auc")}
-    print(
-        f"{recipe.keep} epoch, on validation: " + ", ".join(f"{k} {v:.4g}" for k, v in best.items())
-    )
-    print(f"written: {Path(args.output_dir) / 'model.safetensors'}")
-    return 0
-
-# %% ../nbs/99_cli.ipynb #232e6bc9
-def calibrate(args) -> int:
-    "Fit temperature, thresholds and the look of familiar pictures on validation cases, into a new checkpoint"
-    from xray_explain.data.cases import read_cases
-    from xray_explain.measure.thresholds import LEAST_OUTLINED, choose_thresholds
-    from xray_explain.model.batches import load_canvases, training_split
-    from xray_explain.model.calibration import calibrate as fit
-    from xray_explain.model.checkpoint import is_half, save_checkpoint
-
-    before = _load(args.checkpoint)
-    cases = read_cases(args.data, classes=before.class_names, manifest=args.manifest)
-    seed = before.training.get("recipe", {}).get("seed", 0)
-    held = (
-        cases
-        if args.split == "all"
-        else cases.split(args.split)
-        if args.split
-        else training_split(cases, seed)[1]
-    )
-    pictures, masks, labels = load_canvases(held, before.preprocessing)
-    after = fit(before, pictures, labels.numpy(), held.table.group, args.rule)
-    outlined = int(masks.flatten(1).any(1).sum())
-    if outlined >= LEAST_OUTLINED:
-        after = choose_thresholds(after, pictures, masks, labels)
-    save_checkpoint(args.output, after, half=is_half(args.checkpoint))
-    told = after.calibration
-    print(
-        f"{len(held)} validation cases of {cases.name}: temperature {after.temperature:.3g}, "
-        f"calibration error {told['before']['ece']:.3f} before, {told['after']['ece']:.3f} after"
-    )
-    for name, p in after.operating_points.items():
-        print(
-            f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; the specificity is {p['specificity']:.3f}"
-        )
-    kept = after.localization
-    print(
-        f"  evidence is hot from {kept['relative']['threshold']:.3g} of a map's maximum or a local logit of {kept['local_logit']['threshold']:.3g} on, "
-        f"chosen on {kept['num_images']} outlined cases"
-        if outlined >= LEAST_OUTLINED
-        else f"  {outlined} outlined cases are too few to choose from where on evidence is hot; it takes {LEAST_OUTLINED}"
-    )
-    print(f"written: {args.output}")
-    return 0
-
-# %% ../nbs/99_cli.ipynb #a8d2d43f
-def evaluate(args) -> int:
-    "Print how well a classifier predicts, and how well its evidence agrees with the outlines"
-    from xray_explain.files import write_json
-    from xray_explain.measure.localization import agreement_records
-    from xray_explain.measure.study import examine, open_cases, prediction_figures
-    from xray_explain.report.annotation import annotation_report, localization_table
-
-    checkpoint = _load(args.checkpoint)
-    study = examine(
-        checkpoint,
-        open_cases(args.data, checkpoint, args.split, args.manifest or ""),
-        args.batch_size,
-    )
-    figures, records = prediction_figures(study), agreement_records(study)
-    auc = "" if figures["macro_auc"] is None else f", macro AUC {figures['macro_auc']:.3f}"
-    print(f"{len(study)} cases of {study.cases.name}: accuracy {figures['accuracy']:.3f}{auc}")
-    for c in study.classes:
-        print(
-            f"  {c}: sensitivity {figures['sensitivity'][c]:.3f}, specificity {figures['specificity'][c]:.3f}"
-        )
-    if len(records):
-        figures = annotation_report(study, records)
-        print(localization_table(figures).to_string(), *figures["sentences"], sep="\n")
-    if args.output:
-        write_json(args.output, figures)
-    print(" ".join(filter(None, [study.cases.caveat, RESEARCH_USE])))
-    for image_id, why in study.failures:
-        print(f"failed: {image_id}: {why}", file=sys.stderr)
-    return 1 if study.failures else 0
-
-# %% ../nbs/99_cli.ipynb #a69fa466
-def card(args) -> int:
-    "Write the model card of a checkpoint"
-    from xray_explain.report.card import write_card
-
-    checkpoint = _load(args.checkpoint)
-    evaluation = (
-        json.loads(Path(args.evaluation).read_text(encoding="utf-8")) if args.evaluation else None
-    )
-    write_card(args.output, checkpoint, evaluation, tuple(args.procedure))
-    print(f"written: {args.output}")
-    return 0
-
-# %% ../nbs/99_cli.ipynb #66ab8b89
-def _settings(pairs, names) -> dict:
-    "name=value pairs as parameters; ValueError for what is no pair, or what none of the reports can be told"
-    from xray_explain.report.run import report_parameters
-
-    found, known = {}, set().union(*map(report_parameters, names))
-    for pair in pairs:
-        key, is_pair, value = pair.partition("=")
-        if not is_pair or key not in known:
-            raise ValueError(f"--set {pair}: use NAME=VALUE with one of {', '.join(sorted(known))}")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value  # text
-    return found
-
-# %% ../nbs/99_cli.ipynb #de749d19
-def report(args) -> int:
-    "Run report notebooks and say where their pages are"
-    from xray_explain.data.archive import data_folder
-    from xray_explain.measure.study import demo_folder
-    from xray_explain.report.run import REPORTS, report_parameters, run_report
-
-    names = args.reports or list(REPORTS)
-    asked = {
-        "data": args.data,
-        "checkpoint": args.checkpoint,
-        "manifest": args.manifest or "",
-        "cache": args.cache,
-    }
-    asked |= _settings(args.set, names)  # a wrong name is told before any work is done
-    if args.data:
-        data_folder(args.data)  # a zip is unpacked, and its errors told, before any report starts
-    else:
-        demo_folder()
-    pages = [
-        run_report(
-            name,
-            args.output_dir,
-            **{k: v for k, v in asked.items() if k in report_parameters(name)},
-        )
-        for name in names
-    ]
-    print("\nOpen these in a browser:", *(f"  {p}" for p in pages), RESEARCH_USE, sep="\n")
-    return 0
-
-# %% ../nbs/99_cli.ipynb #e361cb40
-def _pseudonym(args) -> str | None:
-    "What stands for the name of the one picture, where that is wanted"
-    if not args.pseudonymise:
-        return None
-    from xray_explain.infer.pseudonyms import pseudonym, read_key
-
-    return pseudonym(read_key(args.pseudonymise, args.output_dir), Path(args.image).name)
-
-# %% ../nbs/99_cli.ipynb #45680930
-_OF_MANY = {
-    "device": "cpu",
-    "precision": "fp32",
-    "overlay_size": 0,
-    "maps": False,
-    "engine": "local",
-    "ray_address": "",
-}
+# %% ../nbs/99_cli.ipynb #7aca27c7
+DATA = "folder with images/, dataset.csv or dataset.xlsx and Annotations/, or a zip of it"
 
 
-def infer(args) -> int:
-    "Explain one picture, a folder, or the pictures of a manifest"
-    if not args.image:
-        return _infer_many(args)
-    for name, usual in _OF_MANY.items():
-        if getattr(args, name) != usual:
-            raise ValueError(
-                f"--{name.replace('_', '-')} is for folders and manifests, not for one picture"
-            )
-    from xray_explain.files import write_bytes, write_json
-    from xray_explain.infer.record import encoded, overlay_suffix
-    from xray_explain.read.processes import read_radiograph_safely
-    from xray_explain.read.sources import overlay_stem
-    from xray_explain.wording import probability_text
-
-    out = Path(args.output_dir)
-    with ThreadPoolExecutor(1) as beside:  # the process that reads starts while PyTorch is imported
-        film = beside.submit(read_radiograph_safely, args.image, _pseudonym(args))
-        checkpoint = _load(args.checkpoint)
-        from xray_explain.infer.inference import infer_radiographs
-
-        one = infer_radiographs(checkpoint, [film.result()])[0]
-    stem = overlay_stem(Path(one.radiograph.name).stem).removesuffix("_gradcam")
-    print(f"{one.radiograph.name}: {one.prediction}, confidence {probability_text(one.confidence)}")
-    for name, p in one.record["scores"].items():
-        print(f"  {name} {probability_text(p)}")
-    print(f"  evidence for {one.prediction}: {one.evidence_in_words}", *one.notes, sep="\n  ")
-    form = "none" if args.no_gradcam else args.overlay_format
-    if form != "none":
-        overlay = out / f"{stem}_gradcam{overlay_suffix(form)}"
-        write_bytes(overlay, encoded(one.overlay(), form))
-        print(f"overlay: {overlay}")
-    write_json(out / f"{stem}.json", one.record)
-    print(RESEARCH_USE)
-    return 0
-
-# %% ../nbs/99_cli.ipynb #74857f96
-def _infer_many(args) -> int:
-    "Explain a folder or the pictures of a manifest; what is done stays done, however it ends"
-    from xray_explain.infer.folder import LocalEngine, Options, run
-    from xray_explain.read.sources import from_folder, from_manifest
-
-    sources, count = (
-        from_manifest(args.manifest, args.path_column)
-        if args.manifest
-        else from_folder(args.input_dir)
-    )
-    if args.pseudonymise:
-        from xray_explain.infer.pseudonyms import pseudonymised, read_key
-
-        sources = pseudonymised(sources, read_key(args.pseudonymise, args.output_dir))
-    form = "none" if args.no_gradcam else args.overlay_format
-    options = Options(args.batch_size, args.precision, form, args.overlay_size, args.maps)
-    checkpoint, out, engine = _load(args.checkpoint), Path(args.output_dir), LocalEngine
-    if args.engine == "ray":
-        from xray_explain.infer.cluster import on_cluster
-
-        engine = on_cluster(args.ray_address)
-    done, failed = run(
-        checkpoint, sources, count, out, options, engine, args.workers, args.device, args.resume
-    )
-    _tell(out, done, failed)
-    return 1 if failed else 0
-
-# %% ../nbs/99_cli.ipynb #495e1252
-def _tell(out, done, failed, most=50):
-    "The first results as a table, the failures by name, and where the rest is"
-    from itertools import islice
-
-    from xray_explain.infer.inference import results_table
-    from xray_explain.infer.results import json_entries
-
-    print(results_table(list(islice(json_entries(out / "batch_results.json"), most))))
-    if done > most:
-        print(f"... and {done - most} more in {out / 'batch_results.csv'}")
-    for f in json_entries(out / "failures.json"):
-        print(f"failed: {f['reason']}", file=sys.stderr)
-    print(f"{done} explained, {failed} failed; {out / 'batch_results.json'}\n{RESEARCH_USE}")
-
-# %% ../nbs/99_cli.ipynb #c4ca4c4c
-def view(args) -> int:
-    "Serve the interactive view until it is interrupted"
-    from xray_explain.view.server import serve_view
-
-    if args.checkpoint:
-        _load(args.checkpoint)  # what cannot be used is told now, not on a page
-    if args.data:
-        from xray_explain.view.worklist import worklist
-
-        worklist(args.data)
-    serve_view(args.checkpoint or "", args.data, args.port, not args.no_browser)
-    return 0
-
-# %% ../nbs/99_cli.ipynb #a996a475
-def _add(parser, name, default, told):
+def _add(parser, name: str, default, meaning: str):
     "An option with a default, which also gives its type"
     parser.add_argument(
         "--" + name.replace("_", "-"),
         default=default,
         type=type(default),
         metavar=type(default).__name__.upper(),
-        help=f"{told} (default: {default})" if default != "" else told,
+        help=f"{meaning} (default: {default})" if default != "" else meaning,
     )
 
 
-def _checkpoint(parser):
+def _add_checkpoint(parser):
     parser.add_argument(
         "--checkpoint",
         metavar="FILE",
         help=".safetensors, or .pt of the original system (default: the demo)",
     )
 
-# %% ../nbs/99_cli.ipynb #c0018942
-DATA = "folder with images/, dataset.csv or dataset.xlsx and Annotations/, or a zip of it"
 
-
-def _manifest(parser):
+def _add_split_file(parser):
     parser.add_argument(
-        "--manifest",
+        "--split-file",
         metavar="FILE",
         help="split file, whose split counts instead of the data set's own",
     )
 
-# %% ../nbs/99_cli.ipynb #70392920
+# %% ../nbs/99_cli.ipynb #a76910f9
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    "Nothing is collected meanwhile"
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _load(path):
+    "A checkpoint, and a word about which one where none was named"
+    with _no_garbage():
+        from xray_explain.model.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(path)
+    if path is None:
+        print(f"Using the demo checkpoint {checkpoint.name}. {checkpoint.caveat}")
+    return checkpoint
+
+
+def _say_problems(cases):
+    "What is wrong with a data set, without ending anything"
+    for problem in cases.problems:
+        print(problem, file=sys.stderr)
+
+# %% ../nbs/99_cli.ipynb #982bf164
 def _phantom_parser(p):
     p.add_argument("output_dir", help="folder to write, in BTXRD's layout")
-    for name, default, told in [
+    for name, default, meaning in [
         ("per_class", 50, "phantoms of each class"),
         ("seed", 0, "sets with different seeds share no phantom"),
         ("size", 512, "pixels on the longer side"),
@@ -392,9 +91,31 @@ def _phantom_parser(p):
         ("confounder_rate", 0.95, "share of that class that has it and of the others that lack it"),
         ("confounder_strength", 1.0, "opacity of the lead, or of the brightening, up to 1"),
     ]:
-        _add(p, name, default, told)
+        _add(p, name, default, meaning)
 
-# %% ../nbs/99_cli.ipynb #513e8602
+
+def phantom(args) -> int:
+    "Write a data set of phantoms"
+    from xray_explain.data.confounder import Confounder
+    from xray_explain.data.phantom import write_phantoms
+
+    planted = None
+    if args.confounder:
+        planted = Confounder(
+            args.confounder, args.confounder_class, args.confounder_rate, args.confounder_strength
+        )
+    folder = write_phantoms(
+        args.output_dir,
+        args.per_class,
+        args.seed,
+        args.size,
+        args.workers,
+        confounder=planted,
+    )
+    print(f"{3 * args.per_class} phantoms in {folder}")
+    return 0
+
+# %% ../nbs/99_cli.ipynb #8993f75d
 def _audit_parser(p):
     p.add_argument("data", help=DATA)
     p.add_argument(
@@ -403,9 +124,20 @@ def _audit_parser(p):
         metavar="DIR",
         help="for tables and pictures (default: results/audit)",
     )
-    _manifest(p)
+    _add_split_file(p)
 
-# %% ../nbs/99_cli.ipynb #cd305cd1
+
+def audit(args) -> int:
+    "Say what a data set holds and what is wrong with it"
+    from xray_explain.data.audit import audit as audit_data
+    from xray_explain.data.audit_pages import audit_text, save_audit
+
+    audited = audit_data(args.data, args.split_file)
+    paths = save_audit(audited, args.output_dir)
+    print(audit_text(audited), "\nwritten:", *(f"  {p}" for p in paths), RESEARCH_USE, sep="\n")
+    return 0
+
+# %% ../nbs/99_cli.ipynb #10949ee4
 def _split_parser(p):
     p.add_argument("data", help=DATA)
     p.add_argument("--output", required=True, metavar="FILE", help="the split file to write, a CSV")
@@ -423,10 +155,28 @@ def _split_parser(p):
     )
     _add(p, "seed", 0, "of the dealing")
 
-# %% ../nbs/99_cli.ipynb #c8109a20
+
+def split(args) -> int:
+    "Write a split file"
+    from xray_explain.data.cases import read_cases
+    from xray_explain.data.split import plan_split, split_summary
+    from xray_explain.data.split_file import write_split_file
+
+    cases = read_cases(args.data)
+    _say_problems(cases)
+    plan = plan_split(cases, args.by, args.train_on, args.seed)
+    write_split_file(args.output, plan)
+    print(split_summary(plan).to_string())
+    doubles, groups = (plan.duplicate_of != "").sum(), plan.group.nunique()
+    print(f"{doubles} pictures have doubles, which are on one side; {groups} groups in all")
+    print(read_cases(args.data, split_file=args.output).caveat)
+    print(f"written: {args.output}", RESEARCH_USE, sep="\n")
+    return 0
+
+# %% ../nbs/99_cli.ipynb #ca2e5404
 def _train_parser(p):
     p.add_argument("data", help=DATA)
-    _manifest(p)
+    _add_split_file(p)
     p.add_argument(
         "--output-dir",
         required=True,
@@ -439,15 +189,33 @@ def _train_parser(p):
         _add(p, f.name, f.default, f.metadata["help"])
 
 
-def _rule(text):
+def train(args) -> int:
+    "Train a classifier, or go on with a training"
+    from xray_explain.data.cases import read_cases
+    from xray_explain.model.training import train as train_classifier
+
+    cases = read_cases(args.data, split_file=args.split_file)
+    _say_problems(cases)
+    recipe = Recipe(**{f.name: getattr(args, f.name) for f in fields(Recipe)})
+    checkpoint = train_classifier(
+        cases, args.output_dir, recipe, half=args.half, device=args.device
+    )
+    best = {k: checkpoint.training[k] for k in ("epoch", "val_loss", "val_accuracy", "val_auc")}
+    figures = ", ".join(f"{k} {v:.4g}" for k, v in best.items())
+    print(f"{recipe.keep} epoch, on validation: {figures}")
+    print(f"written: {Path(args.output_dir) / 'model.safetensors'}")
+    return 0
+
+# %% ../nbs/99_cli.ipynb #1368bfdf
+def _sensitivity(text: str) -> float | str:
     "A sensitivity as a number, or 'youden'"
     return text if text == "youden" else float(text)
 
-# %% ../nbs/99_cli.ipynb #6153ce34
+
 def _calibrate_parser(p):
     p.add_argument("data", help="folder or zip of the data set that the model was trained on")
-    _checkpoint(p)
-    _manifest(p)
+    _add_checkpoint(p)
+    _add_split_file(p)
     p.add_argument(
         "--output", required=True, metavar="FILE", help="the new checkpoint, .safetensors"
     )
@@ -455,19 +223,122 @@ def _calibrate_parser(p):
         p,
         "split",
         "",
-        "the validation cases, or 'all' of a set kept for this (default: 'val', or what the training held back)",
+        "the validation cases, or 'all' of a set kept for this "
+        "(default: 'val', or what the training held back)",
     )
     p.add_argument(
         "--rule",
-        type=_rule,
+        type=_sensitivity,
         default=0.95,
         metavar="RULE",
         help="sensitivity of the operating points, or 'youden' (default: 0.95)",
     )
 
-# %% ../nbs/99_cli.ipynb #1e5215b4
+# %% ../nbs/99_cli.ipynb #2698ae07
+def _validation_cases(cases, split: str, seed: int):
+    "Those of a split, all of them, or what the training held back"
+    from xray_explain.model.batches import training_split
+
+    if split == "all":
+        return cases
+    return cases.split(split) if split else training_split(cases, seed)[1]
+
+
+def _calibration_lines(checkpoint, validation, outlined: int, least: int) -> list[str]:
+    "What calibration has changed"
+    before, after = (checkpoint.calibration[k]["ece"] for k in ("before", "after"))
+    lines = [
+        f"{len(validation)} validation cases of {validation.name}: "
+        f"temperature {checkpoint.temperature:.3g}, "
+        f"calibration error {before:.3f} before, {after:.3f} after"
+    ]
+    for name, p in checkpoint.operating_points.items():
+        lines.append(
+            f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; "
+            f"the specificity is {p['specificity']:.3f}"
+        )
+    if outlined < least:
+        return lines + [
+            f"  {outlined} outlined cases are too few to choose from where on evidence is hot; "
+            f"it takes {least}"
+        ]
+    hot = checkpoint.localization
+    relative, local = (hot[k]["threshold"] for k in ("relative", "local_logit"))
+    return lines + [
+        f"  evidence is hot from {relative:.3g} of a map's maximum or a local logit of "
+        f"{local:.3g} on, chosen on {hot['num_images']} outlined cases"
+    ]
+
+# %% ../nbs/99_cli.ipynb #e3bc5958
+def calibrate(args) -> int:
+    "Fit temperature, thresholds and the look of familiar pictures, into a new checkpoint"
+    from xray_explain.data.cases import read_cases
+    from xray_explain.measure.thresholds import LEAST_OUTLINED, choose_thresholds
+    from xray_explain.model.batches import load_canvases
+    from xray_explain.model.calibration import calibrate as fit
+    from xray_explain.model.checkpoint import is_half, save_checkpoint
+
+    before = _load(args.checkpoint)
+    cases = read_cases(args.data, classes=before.class_names, split_file=args.split_file)
+    seed = before.training.get("recipe", {}).get("seed", 0)
+    validation = _validation_cases(cases, args.split, seed)
+    pictures, masks, labels = load_canvases(validation, before.preprocessing)
+    after = fit(before, pictures, labels.numpy(), validation.table.group, args.rule)
+    outlined = int(masks.flatten(1).any(1).sum())
+    if outlined >= LEAST_OUTLINED:
+        after = choose_thresholds(after, pictures, masks, labels)
+    save_checkpoint(args.output, after, half=is_half(args.checkpoint))
+    print(*_calibration_lines(after, validation, outlined, LEAST_OUTLINED), sep="\n")
+    print(f"written: {args.output}")
+    return 0
+
+# %% ../nbs/99_cli.ipynb #cf0dc922
+def _evaluate_parser(p):
+    p.add_argument(
+        "data", nargs="?", default="", help="folder or zip of a data set (default: 150 phantoms)"
+    )
+    _add_checkpoint(p)
+    _add_split_file(p)
+    _add(p, "split", "", "only these cases (default: those marked 'test', or all)")
+    _add(p, "batch_size", 32, "pictures in a forward pass")
+    p.add_argument("--output", metavar="FILE", help="write the figures as JSON")
+
+
+def _prediction_lines(study, figures: dict) -> list[str]:
+    auc = "" if figures["macro_auc"] is None else f", macro AUC {figures['macro_auc']:.3f}"
+    lines = [f"{len(study)} cases of {study.cases.name}: accuracy {figures['accuracy']:.3f}{auc}"]
+    for c in study.classes:
+        sensitivity, specificity = figures["sensitivity"][c], figures["specificity"][c]
+        lines.append(f"  {c}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}")
+    return lines
+
+# %% ../nbs/99_cli.ipynb #a145bd45
+def evaluate(args) -> int:
+    "Print how well a classifier predicts, and how well its evidence agrees with the outlines"
+    from xray_explain.files import write_json
+    from xray_explain.measure.localization import agreement_records
+    from xray_explain.measure.performance import prediction_figures
+    from xray_explain.measure.study import examine, open_cases
+    from xray_explain.report.annotation import annotation_report, localization_table
+
+    checkpoint = _load(args.checkpoint)
+    cases = open_cases(args.data, checkpoint, args.split, args.split_file or "")
+    study = examine(checkpoint, cases, args.batch_size)
+    figures, records = prediction_figures(study), agreement_records(study)
+    print(*_prediction_lines(study, figures), sep="\n")
+    if len(records):
+        figures = annotation_report(study, records)
+        print(localization_table(figures).to_string(), *figures["sentences"], sep="\n")
+    if args.output:
+        write_json(args.output, figures)
+    print(" ".join(filter(None, [study.cases.caveat, RESEARCH_USE])))
+    for image_id, reason in study.failures:
+        print(f"failed: {image_id}: {reason}", file=sys.stderr)
+    return 1 if study.failures else 0
+
+# %% ../nbs/99_cli.ipynb #f159230f
 def _card_parser(p):
-    _checkpoint(p)
+    _add_checkpoint(p)
     p.add_argument("--evaluation", metavar="FILE", help="evaluation.json of the evaluation report")
     p.add_argument(
         "--procedure",
@@ -480,18 +351,19 @@ def _card_parser(p):
         "--output", default="MODEL_CARD.md", metavar="FILE", help="(default: MODEL_CARD.md)"
     )
 
-# %% ../nbs/99_cli.ipynb #092af87c
-def _evaluate_parser(p):
-    p.add_argument(
-        "data", nargs="?", default="", help="folder or zip of a data set (default: 150 phantoms)"
-    )
-    _checkpoint(p)
-    _manifest(p)
-    _add(p, "split", "", "only these cases (default: those marked 'test', or all)")
-    _add(p, "batch_size", 32, "pictures in a forward pass")
-    p.add_argument("--output", metavar="FILE", help="write the figures as JSON")
 
-# %% ../nbs/99_cli.ipynb #b96a7f6d
+def card(args) -> int:
+    "Write the model card of a checkpoint"
+    from xray_explain.report.card import write_card
+
+    checkpoint, evaluation = _load(args.checkpoint), None
+    if args.evaluation:
+        evaluation = json.loads(Path(args.evaluation).read_text(encoding="utf-8"))
+    write_card(args.output, checkpoint, evaluation, tuple(args.procedure))
+    print(f"written: {args.output}")
+    return 0
+
+# %% ../nbs/99_cli.ipynb #78ebf066
 def _report_parser(p):
     p.add_argument(
         "reports",
@@ -506,7 +378,7 @@ def _report_parser(p):
         help="folder or zip of a data set (default: 150 phantoms); reported on are "
         "the cases marked 'test', or all, and with --set split=val others",
     )
-    _manifest(p)
+    _add_split_file(p)
     p.add_argument("--checkpoint", default="", metavar="FILE", help="(default: the demo)")
     p.add_argument("--output-dir", default="results", metavar="DIR", help="(default: results)")
     p.add_argument(
@@ -515,17 +387,62 @@ def _report_parser(p):
         default=[],
         metavar="NAME=VALUE",
         help="a parameter of the reports, such as threshold=0.3; "
-        "the first cell of each report's notebook has them, and a wrong NAME is answered with all; may be repeated",
+        "the first cell of each report's notebook has them, "
+        "and a wrong NAME is answered with all; may be repeated",
     )
     p.add_argument(
         "--cache",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="take predictions and evidence from an earlier report on the same data and checkpoint (default), or compute them anew",
+        help="take predictions and evidence from an earlier report on the same data and "
+        "checkpoint (default), or compute them anew",
     )
 
-# %% ../nbs/99_cli.ipynb #9b6f9693
-def _infer_parser(p):
+# %% ../nbs/99_cli.ipynb #03f46463
+def _settings(pairs: list[str], names: list[str]) -> dict:
+    "name=value pairs as parameters; ValueError for what is no pair, or is known to no report"
+    from xray_explain.report.run import report_parameters
+
+    settings: dict = {}
+    known = set().union(*map(report_parameters, names))
+    for pair in pairs:
+        key, is_pair, value = pair.partition("=")
+        if not is_pair or key not in known:
+            raise ValueError(f"--set {pair}: use NAME=VALUE with one of {', '.join(sorted(known))}")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value  # text
+    return settings
+
+
+def report(args) -> int:
+    "Run report notebooks and say where their pages are"
+    from xray_explain.data.archive import data_folder
+    from xray_explain.measure.study import demo_folder
+    from xray_explain.report.run import REPORTS, report_parameters, run_report
+
+    names = args.reports or list(REPORTS)
+    parameters = {
+        "data": args.data,
+        "checkpoint": args.checkpoint,
+        "split_file": args.split_file or "",
+        "cache": args.cache,
+        **_settings(args.set, names),
+    }
+    if args.data:
+        data_folder(args.data)  # a zip is unpacked, and its errors told, before any report starts
+    else:
+        demo_folder()
+    pages = []
+    for name in names:
+        known = {k: v for k, v in parameters.items() if k in report_parameters(name)}
+        pages.append(run_report(name, args.output_dir, **known))
+    print("\nOpen these in a browser:", *(f"  {p}" for p in pages), RESEARCH_USE, sep="\n")
+    return 0
+
+# %% ../nbs/99_cli.ipynb #71d71886
+def _input_options(p):
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--image", metavar="FILE", help="one radiograph")
     which.add_argument(
@@ -544,7 +461,10 @@ def _infer_parser(p):
         metavar="NAME",
         help="the manifest's column (default: path)",
     )
-    _checkpoint(p)
+    _add_checkpoint(p)
+
+# %% ../nbs/99_cli.ipynb #c984c4cb
+def _output_options(p):
     p.add_argument(
         "--output-dir",
         default="results/inference",
@@ -575,6 +495,9 @@ def _infer_parser(p):
         action="store_true",
         help="keep the raw evidence of every class, a file for each batch",
     )
+
+# %% ../nbs/99_cli.ipynb #bcf8ef70
+def _machine_options(p):
     _add(p, "batch_size", 16, "pictures in a forward pass")
     _add(
         p,
@@ -602,9 +525,136 @@ def _infer_parser(p):
         help="a cluster that runs (default: what RAY_ADDRESS says, or a new one on this machine)",
     )
 
-# %% ../nbs/99_cli.ipynb #91606e3b
+
+def _infer_parser(p):
+    _input_options(p)
+    _output_options(p)
+    _machine_options(p)
+
+# %% ../nbs/99_cli.ipynb #adf64c58
+def _options(args):
+    "Options of a run"
+    from xray_explain.infer.folder import Options
+
+    overlay_format = "none" if args.no_gradcam else args.overlay_format
+    return Options(args.batch_size, args.precision, overlay_format, args.overlay_size, args.maps)
+
+
+def _refuse_options_of_many(args):
+    "ValueError for an option that means nothing for one picture"
+    usual = {
+        "resume": True,
+        "batch_size": 16,
+        "workers": os.cpu_count() or 1,
+        "engine": "local",
+        "ray_address": "",
+    }
+    for name, default in usual.items():
+        if getattr(args, name) != default:
+            option = "no-resume" if name == "resume" else name.replace("_", "-")
+            raise ValueError(f"--{option} is for folders and manifests, not for one picture")
+
+
+def _key(args) -> str:
+    "The picture's name in its results, or what stands for it"
+    from xray_explain.read.sources import in_utf8
+
+    name = in_utf8(Path(args.image).name)
+    if not args.pseudonymise:
+        return name
+    from xray_explain.infer.pseudonyms import pseudonym, read_key
+
+    return pseudonym(read_key(args.pseudonymise, args.output_dir), name)
+
+# %% ../nbs/99_cli.ipynb #b88c32b2
+def _infer_one(args) -> int:
+    "Explain one picture"
+    from xray_explain.infer.record import READ
+    from xray_explain.read.preprocessing import Preprocessing
+    from xray_explain.read.processes import Readers
+    from xray_explain.read.sources import Source
+
+    _refuse_options_of_many(args)
+    source = Source(_key(args), os.path.abspath(args.image))
+    with Readers(1, seconds=60) as readers:
+        # no picture; the process starts and imports what it needs, and nobody asks for the answer
+        readers.submit(READ, Source("", ""), Preprocessing())
+        checkpoint = _load(args.checkpoint)
+        from xray_explain.infer.folder import explain_one
+
+        record, path = explain_one(
+            checkpoint, source, args.output_dir, _options(args), args.device, readers
+        )
+    _say_record(checkpoint, record, path.parent)
+    return 0
+
+
+def _say_record(checkpoint, record: dict, out: Path):
+    "What one picture shows, and where its overlay is"
+    from xray_explain.infer.inference import notes_on
+    from xray_explain.read.pixels import plain_name
+    from xray_explain.wording import probability_text
+
+    name, prediction = plain_name(record["image_name"]), record["prediction"]
+    print(f"{name}: {prediction}, confidence {probability_text(record['confidence'])}")
+    for c, p in record["scores"].items():
+        print(f"  {c} {probability_text(p)}")
+    notes = notes_on(checkpoint, record)
+    print(f"  evidence for {prediction}: {record['evidence']}", *notes, sep="\n  ")
+    for file in ("overlay", "maps"):
+        if record[file]:
+            print(f"{file}: {out / record[file]}")
+    print(RESEARCH_USE)
+
+# %% ../nbs/99_cli.ipynb #042046f5
+def _say_results(out: Path, done: int, failed: int, most: int = 50):
+    "The first results as a table, the failures by name, and where the rest is"
+    from itertools import islice
+
+    from xray_explain.infer.inference import results_table
+    from xray_explain.infer.results import json_entries
+
+    print(results_table(list(islice(json_entries(out / "batch_results.json"), most))))
+    if done > most:
+        print(f"... and {done - most} more in {out / 'batch_results.csv'}")
+    for failure in json_entries(out / "failures.json"):
+        print(f"failed: {failure['reason']}", file=sys.stderr)
+    print(f"{done} explained, {failed} failed; {out / 'batch_results.json'}\n{RESEARCH_USE}")
+
+
+def _infer_many(args) -> int:
+    "Explain a folder or the pictures of a manifest; what is done stays done, however it ends"
+    from xray_explain.infer.folder import LocalEngine, run
+    from xray_explain.read.sources import from_folder, from_manifest
+
+    if args.manifest:
+        sources, count = from_manifest(args.manifest, args.path_column)
+    else:
+        sources, count = from_folder(args.input_dir)
+    if args.pseudonymise:
+        from xray_explain.infer.pseudonyms import pseudonymised, read_key
+
+        sources = pseudonymised(sources, read_key(args.pseudonymise, args.output_dir))
+    options, checkpoint, out = _options(args), _load(args.checkpoint), Path(args.output_dir)
+    engine: Callable = LocalEngine
+    if args.engine == "ray":
+        from xray_explain.infer.cluster import on_cluster
+
+        engine = on_cluster(args.ray_address)
+    done, failed = run(
+        checkpoint, sources, count, out, options, engine, args.workers, args.device, args.resume
+    )
+    _say_results(out, done, failed)
+    return 1 if failed else 0
+
+
+def infer(args) -> int:
+    "Explain one picture, a folder, or the pictures of a manifest"
+    return _infer_one(args) if args.image else _infer_many(args)
+
+# %% ../nbs/99_cli.ipynb #9ecef3e6
 def _view_parser(p):
-    _checkpoint(p)
+    _add_checkpoint(p)
     p.add_argument(
         "--data",
         default="",
@@ -614,7 +664,21 @@ def _view_parser(p):
     _add(p, "port", 8866, "of this machine, or a free one near it")
     p.add_argument("--no-browser", action="store_true", help="only say where the page is")
 
-# %% ../nbs/99_cli.ipynb #90fedc2e
+
+def view(args) -> int:
+    "Serve the interactive view until it is interrupted"
+    from xray_explain.view.server import serve_view
+
+    if args.checkpoint:
+        _load(args.checkpoint)
+    if args.data:
+        from xray_explain.view.worklist import worklist
+
+        worklist(args.data)
+    serve_view(args.checkpoint or "", args.data, args.port, not args.no_browser)
+    return 0
+
+# %% ../nbs/99_cli.ipynb #3c97ddf5
 COMMANDS = {
     "phantom": (phantom, _phantom_parser, "generate synthetic radiographs with known lesions"),
     "audit": (audit, _audit_parser, "look over a data set"),
@@ -633,6 +697,12 @@ COMMANDS = {
 }
 
 
+def _add_debug(parser, **options):
+    parser.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error", **options
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     "The whole command line"
     parser = argparse.ArgumentParser(
@@ -641,23 +711,25 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=RESEARCH_USE,
     )
     parser.add_argument("--version", action="version", version=f"xray-explain {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    _add_debug(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (run, fill, told) in COMMANDS.items():
-        sub = commands.add_parser(
-            name, help=told, description=told[0].upper() + told[1:] + ".", epilog=RESEARCH_USE
-        )
-        sub.add_argument(
-            "--debug",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="show the traceback of an error",
-        )
-        sub.set_defaults(run=run)
-        fill(sub)
+    for name, (command, add_options, purpose) in COMMANDS.items():
+        description = purpose[0].upper() + purpose[1:] + "."
+        sub = commands.add_parser(name, help=purpose, description=description, epilog=RESEARCH_USE)
+        _add_debug(sub, default=argparse.SUPPRESS)
+        sub.set_defaults(run=command)
+        add_options(sub)
     return parser
 
-# %% ../nbs/99_cli.ipynb #dd3674a1
+# %% ../nbs/99_cli.ipynb #0da3019e
+def _error_line(error: Exception) -> str:
+    "What to say of an error; of one that nobody expected also its kind"
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, (ValueError, OSError, RuntimeError)):
+        return f"xray-explain: {line}"
+    return f"xray-explain: {type(error).__name__}: {line} (--debug shows where)"
+
+
 def main(argv: list[str] | None = None) -> int:
     "Run a command and give the exit status"
     args = build_parser().parse_args(argv)
@@ -669,10 +741,5 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as e:
         if args.debug:
             raise
-        known = isinstance(e, (ValueError, OSError, RuntimeError))
-        told = str(e).splitlines()[0] if str(e) else type(e).__name__
-        print(
-            f"xray-explain: {told if known else f'{type(e).__name__}: {told} (--debug shows where)'}",
-            file=sys.stderr,
-        )
+        print(_error_line(e), file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ __all__ = ['SIDE', 'NEAR', 'COLUMNS', 'perceptual_hash', 'picture_print', 'pictu
 
 # %% ../../nbs/2_data/04_duplicates.ipynb #dd226856
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import imagehash
@@ -45,95 +45,96 @@ def picture_print(
         data = Path(path).read_bytes()
     except OSError as e:
         return {"unreadable": f"it cannot be opened ({e.strerror})"}
-    digest = {"digest": hashlib.sha256(data).hexdigest()[:16]}
+    digest = hashlib.sha256(data).hexdigest()[:16]
     try:
-        film = read(data, Path(path).name)
+        radiograph = read(data, Path(path).name)
     except RadiographError as e:
-        return {**digest, "unreadable": str(e).partition(": ")[2]}
-    bits = np.packbits(perceptual_hash(film)).tobytes().hex()
-    rows, columns = film.shape
-    return {**digest, "rows": rows, "columns": columns, "format": film.format, "hash": bits}
+        return {"digest": digest, "unreadable": str(e).partition(": ")[2]}
+    rows, columns = radiograph.shape
+    return {
+        "digest": digest,
+        "rows": rows,
+        "columns": columns,
+        "format": radiograph.format,
+        "hash": np.packbits(perceptual_hash(radiograph)).tobytes().hex(),
+    }
 
 # %% ../../nbs/2_data/04_duplicates.ipynb #874ab459
 COLUMNS = ("digest", "rows", "columns", "format", "hash", "unreadable")
 
 
 def picture_prints(
-    paths,  # files; None gives an empty row
+    paths: Iterable,  # files; None gives an empty row
     progress: bool = True,
-) -> (
-    pd.DataFrame
-):  # digest, rows, columns, format, hash (hex text) and unreadable, missing where not known
+) -> pd.DataFrame:  # N rows of `COLUMNS`, hash as hex text; missing where not known
     "Fingerprints of many pictures, in their order"
     paths = list(paths)
     with Readers(cpu_count()) as readers:
-        jobs = (delayed(lambda p: picture_print(p, readers.film) if p else {})(p) for p in paths)
-        read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-        return pd.DataFrame(
-            list(tqdm(read, total=len(paths), desc="reading", disable=not progress)),
-            columns=COLUMNS,
-        )
 
-# %% ../../nbs/2_data/04_duplicates.ipynb #35e91c2a
-def near_pairs(
-    prints: pd.DataFrame,  # as `picture_prints` gives them
-    near: int = NEAR,  # bits of 256
-) -> (
-    pd.DataFrame
-):  # a and b, positions in `prints` with a < b, bits that differ, and whether the files are equal
-    "All pairs of pictures that are equal or nearly equal, the nearest first"
-    known = np.flatnonzero(prints["hash"].notna())
-    equal = _equal_pairs(prints.digest)
-    if len(known) < 2:
-        return equal
-    bits = np.unpackbits(
-        np.array([list(bytes.fromhex(h)) for h in prints["hash"].iloc[known]], np.uint8), axis=1
-    ).astype(bool)
-    graph = radius_neighbors_graph(
-        bits, near / bits.shape[1] + 1e-9, mode="distance", metric="hamming"
-    ).tocoo()
-    pairs = pd.DataFrame(
-        {
-            "a": known[graph.row],
-            "b": known[graph.col],
-            "bits": np.round(graph.data * bits.shape[1]).astype(int),
-        }
-    )
-    pairs = pd.concat([equal, pairs[pairs.a < pairs.b].assign(equal=False)]).drop_duplicates(
-        ["a", "b"]
-    )
-    return pairs.sort_values(
-        ["equal", "bits", "a", "b"], ascending=[False, True, True, True], ignore_index=True
-    )
+        def row(path):
+            return picture_print(path, readers.film) if path else {}
+
+        rows = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
+            delayed(row)(p) for p in paths
+        )
+        shown = tqdm(rows, total=len(paths), desc="reading", disable=not progress)
+        return pd.DataFrame(list(shown), columns=COLUMNS)
 
 # %% ../../nbs/2_data/04_duplicates.ipynb #e8af2e12
 def _equal_pairs(digest: pd.Series) -> pd.DataFrame:
     "Each file with the first one that has the same content"
-    place = pd.Series(np.arange(len(digest)))
-    first = place.groupby(digest.to_numpy()).transform("min")
-    later = first.notna() & (first < place)
+    position = pd.Series(np.arange(len(digest)))
+    first = position.groupby(digest.to_numpy()).transform("min")
+    later = first.notna() & (first < position)
     return pd.DataFrame(
-        {"a": first[later].astype(int), "b": place[later], "bits": 0, "equal": True}
+        {"a": first[later].astype(int), "b": position[later], "bits": 0, "equal": True}
     )
+
+# %% ../../nbs/2_data/04_duplicates.ipynb #35e91c2a
+def _pairs_within(hashes: pd.Series, near: int) -> pd.DataFrame:
+    "Pairs of positions a < b whose hashes differ in at most `near` bits; missing hashes have none"
+    known = np.flatnonzero(hashes.notna())
+    if len(known) < 2:
+        return pd.DataFrame({"a": [], "b": [], "bits": []}, dtype=int)
+    packed = np.array([list(bytes.fromhex(h)) for h in hashes.iloc[known]], np.uint8)
+    bits = np.unpackbits(packed, axis=1).astype(bool)
+    number = bits.shape[1]
+    radius = near / number + 1e-9
+    graph = radius_neighbors_graph(bits, radius, mode="distance", metric="hamming").tocoo()
+    differing = np.round(graph.data * number).astype(int)
+    pairs = pd.DataFrame({"a": known[graph.row], "b": known[graph.col], "bits": differing})
+    return pairs[pairs.a < pairs.b]
+
+
+def near_pairs(
+    prints: pd.DataFrame,  # as `picture_prints` gives them
+    near: int = NEAR,  # bits of 256
+) -> pd.DataFrame:  # a < b, positions in `prints`; bits that differ; whether the files are equal
+    "All pairs of pictures that are equal or nearly equal, the nearest first"
+    nearly = _pairs_within(prints["hash"], near).assign(equal=False)
+    pairs = pd.concat([_equal_pairs(prints.digest), nearly]).drop_duplicates(["a", "b"])
+    order = {"equal": False, "bits": True, "a": True, "b": True}
+    return pairs.sort_values(list(order), ascending=list(order.values()), ignore_index=True)
 
 # %% ../../nbs/2_data/04_duplicates.ipynb #7ec71209
 def linked(
-    n: int,  # things
-    links,  # pairs of their positions, each from 0 to n - 1
-) -> np.ndarray:  # (n,) the smallest position in each thing's connected component
-    "Which things belong together when each link joins two"
+    n: int,  # items
+    links: Iterable[tuple[int, int]],  # pairs of their positions, each from 0 to n - 1
+) -> np.ndarray:  # (n,) the smallest position in each item's connected component
+    "Which items belong together when each link joins two"
     a, b = np.array(list(links), int).reshape(-1, 2).T
     _, part = connected_components(coo_matrix((np.ones(len(a)), (a, b)), (n, n)), directed=False)
     return pd.Series(np.arange(n)).groupby(part).transform("min").to_numpy()
 
-
+# %% ../../nbs/2_data/04_duplicates.ipynb #5e2cd68b
 def duplicate_of(
-    names,  # of the pictures, in the order of `prints`
+    names: Iterable[str],  # of the pictures, in the order of `prints`
     prints: pd.DataFrame,
     near: int = NEAR,
 ) -> pd.Series:  # the first name of a picture's set of doubles, "" where it has none
     "Sets of equal and nearly equal pictures"
-    pairs, names = near_pairs(prints, near), pd.Series(list(names), dtype=object)
-    first = linked(len(names), zip(pairs.a, pairs.b))
-    alone = pd.Series(first).map(pd.Series(first).value_counts()) == 1
-    return names.iloc[first].reset_index(drop=True).mask(alone, "")
+    pairs = near_pairs(prints, near)
+    all_names = pd.Series(list(names), dtype=object)
+    first = pd.Series(linked(len(all_names), zip(pairs.a, pairs.b)))
+    alone = first.map(first.value_counts()) == 1
+    return all_names.iloc[first].reset_index(drop=True).mask(alone, "")

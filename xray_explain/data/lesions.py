@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .anatomy import MU_CORTEX, MU_SOFT, MU_SPONGE, Bone, Projection, Scene
+from .anatomy import MU_CORTEX, MU_SOFT, MU_SPONGE, Bone, Projection, Scene, chord
 
 # %% ../../nbs/2_data/09_lesions.ipynb #9f411bde
 AREA_RANGE = (0.003, 0.10)  # of the picture
@@ -31,8 +31,7 @@ class Site:
     stretch: float  # length along the bone over width
     strength: float  # in STRENGTH_RANGE
     lobes: np.ndarray  # (5, 2) amplitude and phase of the border's waves
-    # (128, 128) noise of unit deviation, what destruction and matrix are cut from
-    pattern: np.ndarray
+    pattern: np.ndarray  # (128, 128) noise of unit deviation, for destruction and matrix
     dials: np.ndarray  # (6,) in [0, 1], for a kind's own choices
 
 # %% ../../nbs/2_data/09_lesions.ipynb #4321714a
@@ -63,8 +62,15 @@ def localise(
     q = (body.v - site.height) / (scale * site.stretch)
     angle = np.arctan2(q, p)
     waves = sum(a * np.cos((k + 2) * angle + b) for k, (a, b) in enumerate(site.lobes))
-    beyond = across - bone.outer(body.v).astype(np.float32)
-    return Local(p, q, angle, np.hypot(p, q) / (1 + waves), beyond, body.bones[site.bone], scale)
+    return Local(
+        p=p,
+        q=q,
+        angle=angle,
+        distance=np.hypot(p, q) / (1 + waves),
+        beyond=across - bone.outer(body.v).astype(np.float32),
+        bone=body.bones[site.bone],
+        scale=scale,
+    )
 
 # %% ../../nbs/2_data/09_lesions.ipynb #d262542e
 def shell(
@@ -72,8 +78,9 @@ def shell(
     thickness: float,  # of the shell, in radii
 ) -> tuple[np.ndarray, np.ndarray]:  # in radii
     "Chords through a ball and through the shell around it"
-    inside = 2 * np.sqrt(np.maximum(1 - distance**2, 0))
-    return inside, 2 * np.sqrt(np.maximum((1 + thickness) ** 2 - distance**2, 0)) - inside
+    inside = chord(distance, 1)
+    whole = chord(distance, 1 + thickness)
+    return inside, whole - inside
 
 
 def sample(
@@ -85,7 +92,7 @@ def sample(
     x, y = (np.mod(a, 126).astype(np.float32) for a in (x, y))
     return cv2.remap(site.pattern, x, y, cv2.INTER_LINEAR)
 
-# %% ../../nbs/2_data/09_lesions.ipynb #62220a1c
+
 def step(
     x: np.ndarray,
     low: np.ndarray | float,
@@ -96,86 +103,106 @@ def step(
     return t * t * (3 - 2 * t)
 
 # %% ../../nbs/2_data/09_lesions.ipynb #026e7ab9
-def lucency(site, m: Local):
+def lucency(site: Site, local: Local) -> np.ndarray:
     "Bone replaced by soft tissue inside a sharp border with a sclerotic rim"
-    inside, rim = shell(m.distance**1.3, max(0.08, 0.9 / m.scale))
-    taken = site.strength * m.bone * np.minimum(inside / 1.5, 1)
+    thickness = max(0.08, 0.9 / local.scale)
+    inside, rim = shell(local.distance**1.3, thickness)
+    taken = site.strength * local.bone * np.minimum(inside / 1.5, 1)
     density = (0.25 + 0.35 * site.dials[0]) * (MU_CORTEX - MU_SOFT)
-    return density * min(m.scale, 25) * rim - taken
+    return density * min(local.scale, 25) * rim - taken
+
+# %% ../../nbs/2_data/09_lesions.ipynb #f56b7b02
+def _lobed(local: Local, distance: np.ndarray) -> np.ndarray:
+    "A distance from another centre, with the waves of the lesion's border"
+    round_distance = np.hypot(local.p, local.q)
+    return distance * local.distance / np.maximum(round_distance, 1e-3)
 
 
-def exostosis(site, m: Local):
+def exostosis(site: Site, local: Local) -> np.ndarray:
     "A stalk and a lobed cap of bone that grow out of the surface"
+    p, q = local.p, local.q
     lean = 0.5 * (2 * site.dials[0] - 1)
-    stalk = np.hypot((m.p - 0.1) / 1.1, (m.q - lean * m.p) / (0.35 + 0.3 * site.dials[1]))
-    cap = np.hypot((m.p - 0.75) / 0.7, (m.q - 0.75 * lean) / 0.75)
-    cap = cap * m.distance / np.maximum(np.hypot(m.p, m.q), 1e-3)  # lobed
-    inside, rim = (np.maximum(*pair) for pair in zip(shell(stalk, 0.14), shell(cap, 0.14)))
-    bone = (
-        0.9
-        * min(m.scale, 12)
-        * ((MU_CORTEX - MU_SOFT) * rim + 1.3 * (MU_SPONGE - MU_SOFT) * inside)
-    )
-    covered = step(-m.beyond, 0, 4)  # where it melts into the bone it adds little
-    return (0.5 + 0.5 * site.strength) * bone * (1 - 0.85 * covered)
+    width = 0.35 + 0.3 * site.dials[1]
+    stalk = np.hypot((p - 0.1) / 1.1, (q - lean * p) / width)
+    ball = np.hypot((p - 0.75) / 0.7, (q - 0.75 * lean) / 0.75)
+    cap = _lobed(local, ball)
+    stalk_inside, stalk_rim = shell(stalk, 0.14)
+    cap_inside, cap_rim = shell(cap, 0.14)
+    cortex = (MU_CORTEX - MU_SOFT) * np.maximum(stalk_rim, cap_rim)
+    sponge = 1.3 * (MU_SPONGE - MU_SOFT) * np.maximum(stalk_inside, cap_inside)
+    bone = 0.9 * min(local.scale, 12) * (cortex + sponge)
+    covered = step(-local.beyond, 0, 4)  # where it melts into the bone it adds little
+    strength = 0.5 + 0.5 * site.strength
+    return strength * bone * (1 - 0.85 * covered)
 
 # %% ../../nbs/2_data/09_lesions.ipynb #f20a69eb
-def island(site, m: Local):
+def island(site: Site, local: Local) -> np.ndarray:
     "Compact bone inside spongy bone"
-    inside, _ = shell(m.distance, 0.1)
-    return site.strength * (MU_CORTEX - MU_SOFT) * np.minimum(0.6 * m.scale, 5) * inside
+    inside, _ = shell(local.distance, 0.1)
+    thickness = np.minimum(0.6 * local.scale, 5)
+    return site.strength * (MU_CORTEX - MU_SOFT) * thickness * inside
 
 # %% ../../nbs/2_data/09_lesions.ipynb #876ac4d6
-def destruction(site, m: Local):
+def destruction(site: Site, local: Local) -> np.ndarray:  # (H, W) in [0, 1]
     "Share of the bone that is gone: small holes that fade out without a border"
-    fade = np.exp(-((m.distance / 0.85) ** 3))
+    p, q = local.p, local.q
+    fade = np.exp(-((local.distance / 0.85) ** 3))
     grain = 1.1 + 1.5 * site.dials[0]  # mm: permeative to moth-eaten
-    holes = sample(
-        site, m.p * m.scale * 2.2 / grain + 64, m.q * m.scale * site.stretch * 1.6 / grain + 64
-    )
-    broken = np.exp(-((m.q / 0.35) ** 2)) * step(m.p, -0.2, 0.5)
-    return (
-        np.clip(fade * (0.25 + 0.75 * step(holes, -0.5, 0.4)) + 0.5 * fade * broken, 0, 1)
-        * site.strength
-    )
+    across = p * local.scale * 2.2 / grain + 64
+    along = q * local.scale * site.stretch * 1.6 / grain + 64
+    holes = step(sample(site, across, along), -0.5, 0.4)
+    broken = np.exp(-((q / 0.35) ** 2)) * step(p, -0.2, 0.5)
+    gone = fade * (0.25 + 0.75 * holes) + 0.5 * fade * broken
+    return np.clip(gone, 0, 1) * site.strength
 
 # %% ../../nbs/2_data/09_lesions.ipynb #43b43ee0
-def periosteum(site, m: Local):
-    "New bone on the lifted periosteum in mm: a sunburst of spicules, or layers like an onion's"
-    lift = 0.55 * m.scale * np.exp(-((m.q / 0.75) ** 2))
-    there = (
-        step(m.beyond, -0.5, 0.5)
-        * (1 - step(m.beyond, 0.6 * lift, lift + 0.4))
-        * step(lift, 0.2, 0.8)
-    )
-    rays = m.angle * (9 + 8 * site.dials[2]) + 1.5 * sample(
-        site, 20 * m.angle + 64, 0 * m.angle + 9
-    )
-    sunburst = step(np.cos(rays), 0.0, 0.9) * np.exp(
-        -np.maximum(m.beyond, 0) / np.maximum(0.9 * lift, 0.5)
-    )
-    layers = step(np.cos(2 * np.pi * m.beyond / (1.4 + 0.06 * m.scale)), 0.1, 0.9)
-    return (4 + 0.45 * m.scale) * there * (sunburst if site.dials[1] < 0.6 else layers)
+def periosteum(site: Site, local: Local) -> np.ndarray:  # (H, W) mm of bone
+    "New bone on the lifted periosteum: a sunburst of spicules, or layers like an onion's"
+    beyond = local.beyond
+    lift = 0.55 * local.scale * np.exp(-((local.q / 0.75) ** 2))
+    under: np.ndarray = 1 - step(beyond, 0.6 * lift, lift + 0.4)
+    there = step(beyond, -0.5, 0.5) * under * step(lift, 0.2, 0.8)
+    reaction = _sunburst(site, local, lift) if site.dials[1] < 0.6 else _layers(local)
+    thickness = 4 + 0.45 * local.scale
+    return thickness * there * reaction
+
+
+def _sunburst(site: Site, local: Local, lift: np.ndarray) -> np.ndarray:
+    "Spicules that leave the bone like rays and fade outwards"
+    angle = local.angle
+    uneven = 1.5 * sample(site, 20 * angle + 64, 0 * angle + 9)
+    rays = angle * (9 + 8 * site.dials[2]) + uneven
+    length = np.maximum(0.9 * lift, 0.5)
+    fading = np.exp(-np.maximum(local.beyond, 0) / length)
+    return step(np.cos(rays), 0.0, 0.9) * fading
+
+
+def _layers(local: Local) -> np.ndarray:
+    "Layers parallel to the bone's surface"
+    spacing = 1.4 + 0.06 * local.scale  # mm
+    return step(np.cos(2 * np.pi * local.beyond / spacing), 0.1, 0.9)
 
 # %% ../../nbs/2_data/09_lesions.ipynb #8db946bd
-def mass(site, m: Local):
-    "(tissue, matrix) in mm: a soft-tissue mass outside the bone and the mineral in it"
-    reach = np.hypot(m.p - 0.35, m.q) * m.distance / np.maximum(np.hypot(m.p, m.q), 1e-3)
-    tissue = m.scale * shell(reach, 0.1)[0]
-    clouds = step(sample(site, m.p * 9 + 30, m.q * 9 * site.stretch + 90), 0.35, 1.6)
-    return tissue, tissue * clouds * (0.2 + 0.3 * site.dials[3])
+def mass(site: Site, local: Local) -> tuple[np.ndarray, np.ndarray]:  # (H, W) mm each
+    "Tissue of a mass outside the bone, and the mineral in it"
+    p, q = local.p, local.q
+    distance = _lobed(local, np.hypot(p - 0.35, q))
+    tissue = local.scale * chord(distance, 1)
+    pattern = sample(site, p * 9 + 30, q * 9 * site.stretch + 90)
+    clouds = step(pattern, 0.35, 1.6)
+    mineral = 0.2 + 0.3 * site.dials[3]
+    return tissue, tissue * clouds * mineral
 
-
-def sarcoma(site, m: Local):
+# %% ../../nbs/2_data/09_lesions.ipynb #babd9d5b
+def sarcoma(site: Site, local: Local) -> np.ndarray:
     "Destruction, periosteal reaction, mass and matrix together"
-    tissue, matrix = mass(site, m)
-    outside = step(m.beyond, -1, 1)
-    laid = periosteum(site, m) * (0.6 + 0.4 * site.strength) + matrix
-    return (
-        (MU_CORTEX - MU_SOFT) * laid
-        + 0.7 * MU_SOFT * outside * tissue
-        - m.bone * destruction(site, m)
-    )
+    tissue, matrix = mass(site, local)
+    outside = step(local.beyond, -1, 1)
+    strength = 0.6 + 0.4 * site.strength
+    bone = periosteum(site, local) * strength + matrix
+    added = (MU_CORTEX - MU_SOFT) * bone + 0.7 * MU_SOFT * outside * tissue
+    taken = local.bone * destruction(site, local)
+    return added - taken
 
 
 KINDS = {"lucency": lucency, "exostosis": exostosis, "island": island, "sarcoma": sarcoma}
@@ -186,44 +213,55 @@ def _in_view(
     half: float,  # of the picture's height, mm
 ) -> tuple[float, float]:
     "Lowest and highest v at which a bone is in view, a little away from its end"
-    ends = (bone.end - 4, -half) if bone.toward > 0 else (half, bone.end + 4)
-    return max(min(ends), -half), min(max(ends), half)
+    if bone.toward > 0:
+        low, high = sorted((bone.end - 4, -half))
+    else:
+        low, high = sorted((half, bone.end + 4))
+    return max(low, -half), min(high, half)
 
 
-def _draw_place(rng, scene):
-    "(bone, height): thick bones in full view are chosen more often, the picture's border is avoided"
+def _draw_place(rng: np.random.Generator, scene: Scene) -> tuple[int, float]:  # bone, height
+    "Thick bones in full view are chosen more often, the picture's border is avoided"
     half = scene.shape[0] * scene.pitch / 2
     views = [_in_view(b, half) for b in scene.bones]
-    chance = np.array(
-        [b.radius**2 * max(0.0, high - low) for b, (low, high) in zip(scene.bones, views)]
-    )
+    length = np.array([max(0.0, high - low) for low, high in views])
+    area = np.array([b.radius**2 for b in scene.bones])
+    chance = area * length
     bone = int(rng.choice(len(chance), p=chance / chance.sum()))
-    return bone, float(np.clip(rng.uniform(*views[bone]), -0.6 * half, 0.6 * half))
+    height = rng.uniform(*views[bone])
+    return bone, float(np.clip(height, -0.6 * half, 0.6 * half))
 
 # %% ../../nbs/2_data/09_lesions.ipynb #d0724ea6
-def _draw_pattern(rng):
+def _draw_border(rng: np.random.Generator) -> np.ndarray:
+    "(5, 2) amplitude and phase of a border's waves"
+    amplitudes = rng.normal(0, 1, 5) * [0.07, 0.05, 0.04, 0.03, 0.02]
+    phases = rng.uniform(0, 2 * np.pi, 5)
+    return np.stack([amplitudes, phases], 1)
+
+
+def _draw_pattern(rng: np.random.Generator) -> np.ndarray:
     "(128, 128) float32 noise of unit deviation"
     pattern = cv2.GaussianBlur(rng.standard_normal((128, 128), dtype=np.float32), (0, 0), 1.6)
     return pattern / pattern.std()
 
 
-def _draw_kind(rng, label, area):
+def _draw_kind(rng: np.random.Generator, label: str, area: float) -> str:
     "Kind of a lesion: lucency, exostosis and small islands are benign"
-    # large islands of compact bone do not exist
     shares = {"lucency": 0.5, "exostosis": 0.35, "island": 0.15 if area < 0.012 else 0.0}
-    kinds, p = list(shares), np.array(list(shares.values()))
-    drawn = kinds[rng.choice(3, p=p / p.sum())]
-    return drawn if label == "Benign" else "sarcoma"
+    p = np.array(list(shares.values()))
+    benign = list(shares)[rng.choice(3, p=p / p.sum())]
+    return benign if label == "Benign" else "sarcoma"
 
 
-def _draw_centre(rng, kind):
-    "Offset from the axis; a number is drawn for every kind, so that the stream does not depend on it"
-    return {
+def _draw_centre(rng: np.random.Generator, kind: str) -> float:
+    "Offset from the axis; a number is drawn for every kind"
+    centres = {
         "lucency": rng.uniform(-0.1, 0.5),
         "island": rng.uniform(-0.3, 0.3),
         "exostosis": 1.0,
         "sarcoma": rng.uniform(0.4, 0.9),
-    }[kind]
+    }
+    return centres[kind]
 
 # %% ../../nbs/2_data/09_lesions.ipynb #968a0c2e
 def draw_site(
@@ -234,12 +272,20 @@ def draw_site(
     rng = np.random.default_rng([scene.seed, 3])
     area = float(np.exp(rng.uniform(*np.log(AREA_RANGE))))
     bone, height = _draw_place(rng, scene)
-    lobes = np.stack(
-        [rng.normal(0, 1, 5) * [0.07, 0.05, 0.04, 0.03, 0.02], rng.uniform(0, 2 * np.pi, 5)], 1
-    )
-    pattern, side = _draw_pattern(rng), int(rng.choice([-1, 1]))
+    lobes = _draw_border(rng)
+    pattern = _draw_pattern(rng)
+    side = int(rng.choice([-1, 1]))
     kind = _draw_kind(rng, label, area)
-    centre = _draw_centre(rng, kind)
-    stretch = rng.uniform(0.8, 1.2) if kind == "exostosis" else rng.uniform(1.0, 1.7)
-    strength, dials = rng.uniform(*STRENGTH_RANGE), rng.uniform(0, 1, 6)
-    return Site(kind, bone, height, side, centre, stretch, strength, lobes, pattern, dials), area
+    site = Site(
+        kind=kind,
+        bone=bone,
+        height=height,
+        side=side,
+        centre=_draw_centre(rng, kind),
+        stretch=rng.uniform(0.8, 1.2) if kind == "exostosis" else rng.uniform(1.0, 1.7),
+        strength=rng.uniform(*STRENGTH_RANGE),
+        lobes=lobes,
+        pattern=pattern,
+        dials=rng.uniform(0, 1, 6),
+    )
+    return site, area

@@ -15,8 +15,14 @@ from pathlib import Path
 from PIL import ImageFont
 
 # %% ../../nbs/5_draw/01_lettering.ipynb #4d2f87c4
-# found without importing Matplotlib, which takes longer than drawing
-FONTS = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "fonts" / "ttf"
+def _matplotlib_folder() -> Path:
+    "Where Matplotlib lies, without importing it, which takes longer than drawing"
+    spec = find_spec("matplotlib")
+    assert spec and spec.origin, "Matplotlib is installed with this package"
+    return Path(spec.origin).parent
+
+
+FONTS = _matplotlib_folder() / "mpl-data" / "fonts" / "ttf"
 
 
 def font_path(bold: bool = False) -> Path:
@@ -45,7 +51,7 @@ def text_width(
 def plain_text(
     text: str,  # anything: a class name, a file name
 ) -> str:
-    "One line in characters that the font can draw: white space becomes one blank, an unknown character a box"
+    "One line that the font can draw: white space becomes one blank, an unknown character a box"
     line = " ".join(unicodedata.normalize("NFC", str(text)).split())
     return "".join(c if _known(c) else "□" for c in line)
 
@@ -60,6 +66,12 @@ def _known(character):
     return bool(get_font(str(font_path())).get_char_index(ord(character)))
 
 # %% ../../nbs/5_draw/01_lettering.ipynb #4c33765a
+def _without_middle(text: str, count: int) -> str:
+    "The text with so many of its characters left, half of them at each end"
+    head, tail = text[: (count + 1) // 2], text[len(text) - count // 2 :]
+    return head.rstrip() + "…" + tail.lstrip()
+
+
 def shorten(
     text: str,  # one line
     width: float,  # pixels that it may take
@@ -67,11 +79,14 @@ def shorten(
     bold: bool = False,
 ) -> str:
     "The text, without its middle where it is too wide"
+
+    def width_with(count: int) -> float:
+        return text_width(_without_middle(text, count), size, bold)
+
     if text_width(text, size, bold) <= width:
         return text
-    cut = lambda n: text[: (n + 1) // 2].rstrip() + "…" + text[len(text) - n // 2 :].lstrip()
-    kept = bisect_right(range(len(text)), width, key=lambda n: text_width(cut(n), size, bold))
-    return cut(max(kept - 1, 0))
+    fitting = bisect_right(range(len(text)), width, key=width_with)
+    return _without_middle(text, max(fitting - 1, 0))
 
 # %% ../../nbs/5_draw/01_lettering.ipynb #923a0a6a
 def wrap(
@@ -82,17 +97,17 @@ def wrap(
     bold: bool = False,
 ) -> list[str]:
     "The text in lines no wider than `width`; the last one is shortened where there is more"
-    rows = [
-        row for part in str(text).split("\n") for row in _fill(plain_text(part), width, size, bold)
-    ]
+    rows: list[str] = []
+    for part in str(text).split("\n"):
+        rows += _fill(plain_text(part), width, size, bold)
     if len(rows) > lines:
         rows = rows[: lines - 1] + [" ".join(rows[lines - 1 :])]
     return [shorten(row, width, size, bold) for row in rows]
 
-# %% ../../nbs/5_draw/01_lettering.ipynb #5d6e6326
-def _fill(line, width, size, bold):
+
+def _fill(line: str, width: float, size: int, bold: bool) -> list[str]:
     "Words put into rows one after the other"
-    rows = []
+    rows: list[str] = []
     for word in line.split():
         longer = f"{rows[-1]} {word}" if rows else ""
         if longer and text_width(longer, size, bold) <= width:

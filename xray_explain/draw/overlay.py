@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAT', 'OPACITY', 'OUTLINE', 'NO_EVIDENCE', 'unit_range', 'create_overlay', 'stamp', 'draw_outline', 'Tile',
-           'resized', 'grey_rgb', 'tile_image']
+           'grey_rgb', 'tile_image']
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #100dd26b
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .lettering import font, plain_text, shorten, text_width
+from ..read.geometry import resized
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #45fae2f7
-# OpenCV's copy of Matplotlib's plasma: overlays are drawn by programs that start faster than Matplotlib
+# OpenCV's copy of Matplotlib's plasma: programs that draw overlays start faster than Matplotlib
 _LEVELS = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_PLASMA)
 HEAT = np.ascontiguousarray(_LEVELS.reshape(256, 3)[:, ::-1], np.float32) / 255  # from faint to hot
 OPACITY = 0.55  # of the hottest heat: nearly half of the lesion's contrast comes through
@@ -39,12 +40,9 @@ def unit_range(
     )
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #3ecdf6c4
-def create_overlay(
-    rgb_img: np.ndarray,  # (H, W, 3) picture: float in [0, 1], or uint8
-    heatmap: np.ndarray,  # (H, W) float in [0, 1]
-) -> np.ndarray:  # (H, W, 3) uint8, RGB
-    "A heatmap over a picture, its opacity growing from nothing at 0; ValueError for a wrong range or shape"
-    picture, heat = np.asarray(rgb_img), np.asarray(heatmap)
+def _overlay_inputs(picture, heatmap) -> tuple[np.ndarray, np.ndarray]:
+    "Picture and heatmap as float32 in [0, 1]; ValueError where they do not belong together"
+    picture, heat = np.asarray(picture), np.asarray(heatmap)
     if picture.ndim != 3 or picture.shape[2] != 3 or heat.shape != picture.shape[:2]:
         raise ValueError(
             "an overlay needs an (H, W, 3) picture and an (H, W) heatmap, "
@@ -54,70 +52,80 @@ def create_overlay(
         raise ValueError(
             "the heatmap must be float in [0, 1], got uint8; divide it by its full scale"
         )
-    picture, heat = unit_range(picture), unit_range(heat, "the heatmap")
+    return unit_range(picture), unit_range(heat, "the heatmap")
+
+
+def create_overlay(
+    rgb_img: np.ndarray,  # (H, W, 3) picture: float in [0, 1], or uint8
+    heatmap: np.ndarray,  # (H, W) float in [0, 1]
+) -> np.ndarray:  # (H, W, 3) uint8, RGB
+    "A heatmap over a picture, opaquer the hotter; ValueError for a wrong range or shape"
+    picture, heat = _overlay_inputs(rgb_img, heatmap)
     opacity = np.float32(OPACITY) * heat * (2 - heat)
-    kept, level = 1 - opacity, cv2.convertScaleAbs(heat, alpha=255)
-    # a plane at a time by OpenCV, because over a full-size radiograph NumPy takes half as long again
-    blend = lambda plane, c: cv2.add(
-        cv2.multiply(plane, kept), cv2.multiply(cv2.LUT(level, HEAT[:, c]), opacity)
-    )
-    return cv2.merge(
-        [
-            cv2.convertScaleAbs(blend(plane, c), alpha=255)
-            for c, plane in enumerate(cv2.split(picture))
-        ]
-    )
+    transparency, level = 1 - opacity, cv2.convertScaleAbs(heat, alpha=255)
+    planes = []
+    # one at a time by OpenCV, because over a full-size radiograph NumPy takes half as long again
+    for c, plane in enumerate(cv2.split(picture)):
+        colour = cv2.multiply(cv2.LUT(level, HEAT[:, c]), opacity)
+        blended = cv2.add(cv2.multiply(plane, transparency), colour)
+        planes.append(cv2.convertScaleAbs(blended, alpha=255))
+    return cv2.merge(planes)
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #d737d725
+def _stamp_lines(text: str, width: int, side: float) -> tuple[list[str], int]:
+    "One line, or a line for each part where one would be too small to read; the font's height"
+
+    def largest(line: str) -> float:  # height that fits
+        return 0.95 * width / max(text_width(line, 100), 1) * 100
+
+    readable = max(12, 0.018 * side)
+    lines = [text] if largest(text) >= readable else text.split(" · ")
+    # rounded up it would not fit
+    return lines, int(max(readable, min(0.034 * side, *map(largest, lines))))
+
+
+def _content(rows: np.ndarray) -> float:
+    "How much is sharp in the corners of a strip, as a side marker is, or coloured anywhere"
+    corner = -(-rows.shape[1] // 5)
+    _, green, blue = cv2.split(rows)
+    steps = cv2.morphologyEx(green, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    corners = np.hstack([steps[:, :corner], steps[:, -corner:]])
+    # the maximum would be noise
+    return max(np.percentile(p, 99.8) for p in (corners, cv2.absdiff(green, blue)))
+
+
+def _emptier(picture: np.ndarray, strip: int) -> int:
+    "The row where a strip of so many rows begins: at the edge, top or bottom, with less in it"
+    at_top = _content(picture[:strip]) < _content(picture[-strip:])
+    return 0 if at_top else len(picture) - strip
+
+# %% ../../nbs/5_draw/02_overlay.ipynb #8f7148d2
+def _below(picture: np.ndarray, rows: int) -> np.ndarray:
+    return np.vstack([picture, np.zeros((rows, picture.shape[1], 3), np.uint8)])
+
+
 def stamp(
     picture: np.ndarray,  # (H, W, 3) uint8
     text: str,  # parts separated by ' · ', which may be put on lines of their own
     below: bool = False,  # the strip is put below the picture, which gets higher by it
 ) -> np.ndarray:  # (H, W, 3) uint8
-    "A copy with text on a dark strip inside the emptier edge, bottom or top; what is still too long loses its middle"
+    "A copy with text on a dark strip inside the emptier edge; what is too long loses its middle"
     if picture.dtype != np.uint8:
         raise ValueError(f"stamp needs a uint8 picture, got {picture.dtype}")
-    height, width = picture.shape[:2]
-    lines, size = _stamp_lines(plain_text(text), width, (height * width) ** 0.5)
+    width = picture.shape[1]
+    lines, size = _stamp_lines(plain_text(text), width, (picture.shape[0] * width) ** 0.5)
     strip = round((0.4 + 1.3 * len(lines)) * size)
     if below:
-        picture, height = (
-            np.vstack([picture, np.zeros((strip, width, 3), np.uint8)]),
-            height + strip,
-        )
-    strip = min(strip, height)
-    top = height - strip if below else _emptier(picture, strip)
+        picture = _below(picture, strip)
+    strip = min(strip, len(picture))
+    top = len(picture) - strip if below else _emptier(picture, strip)
     dark = picture.copy()
     dark[top : top + strip] = dark[top : top + strip] // 10 * 3
     image = Image.fromarray(dark)
     words = "\n".join(shorten(line, 0.97 * width, size) for line in lines)
-    ImageDraw.Draw(image).text(
-        (width / 2, top + strip / 2), words, (236, 238, 241), font(size), "mm", align="center"
-    )
+    middle, ink = (width / 2, top + strip / 2), (236, 238, 241)
+    ImageDraw.Draw(image).text(middle, words, ink, font(size), "mm", align="center")
     return np.asarray(image)
-
-# %% ../../nbs/5_draw/02_overlay.ipynb #8f7148d2
-def _emptier(picture, strip):
-    "The row where a strip begins: at the top where less is sharp in its corners, as a side marker is, and less coloured"
-    k = -(-picture.shape[1] // 5)
-
-    def content(rows):
-        _, green, blue = cv2.split(rows)
-        steps = cv2.morphologyEx(green, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        corners = np.hstack([steps[:, :k], steps[:, -k:]])
-        # the maximum would be noise
-        return max(np.percentile(p, 99.8) for p in (corners, cv2.absdiff(green, blue)))
-
-    return 0 if content(picture[:strip]) < content(picture[-strip:]) else len(picture) - strip
-
-
-def _stamp_lines(text, width, side):
-    "One line, or a line for each part where one would be too small to read; and the font's height"
-    fitting = lambda line: 0.95 * width / max(text_width(line, 100), 1) * 100
-    readable = max(12, 0.018 * side)
-    lines = [text] if fitting(text) >= readable else text.split(" · ")
-    # rounded up it would not fit
-    return lines, int(max(readable, min(0.034 * side, *map(fitting, lines))))
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #1aa9fa4a
 OUTLINE = np.array([64, 240, 255], np.float32)  # RGB
@@ -138,14 +146,12 @@ def draw_outline(
     return np.rint(image * (1 - 0.7 * edge) * (1 - line) + OUTLINE * line).astype(np.uint8)
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #fadd682c
-def _line(borders, shape, width):
-    "(H, W, 1) share of each pixel that lines cover; drawn double and reduced, as OpenCV draws thick"
+def _line(borders: list[np.ndarray], shape: tuple[int, int], width: int) -> np.ndarray:
+    "(H, W, 1) share of each pixel covered; drawn double and reduced, as OpenCV draws thick"
     points = [np.rint(16 * (2 * border[:, ::-1] - 1.5)).astype(np.int32) for border in borders]
-    drawn = np.zeros((2 * shape[0], 2 * shape[1]), np.uint8)
+    drawn: np.ndarray = np.zeros((2 * shape[0], 2 * shape[1]), np.uint8)
     fine = cv2.polylines(drawn, points, True, 255, width, cv2.LINE_AA, shift=4)
-    return cv2.resize(fine.astype(np.float32) / 255, shape[::-1], interpolation=cv2.INTER_AREA)[
-        ..., None
-    ]
+    return resized(fine.astype(np.float32) / 255, shape)[..., None]
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #e01da134
 @dataclass(frozen=True, eq=False)
@@ -168,20 +174,6 @@ class Tile:
             )
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #4528e41b
-def resized(
-    image: np.ndarray,  # (H, W) or (H, W, 3), uint8, float or bool
-    size: tuple[int, int],  # (h, w)
-) -> np.ndarray:  # of shape `size`; bool becomes the share of each pixel that is covered
-    "A picture at another size: area averages where it shrinks, bilinear where it grows"
-    image = np.asarray(image)
-    if image.dtype == bool:
-        image = image.astype(np.float32)
-    shrinks = size[0] < image.shape[0]
-    return cv2.resize(
-        image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-
-
 def grey_rgb(
     picture: np.ndarray,  # (H, W) or (H, W, 3), uint8 or float in [0, 1]
 ) -> np.ndarray:  # (H, W, 3) uint8
@@ -198,8 +190,6 @@ def tile_image(
     size = size or tile.picture.shape
     heatmap = resized(unit_range(tile.heatmap, "the heatmap"), size)
     image = create_overlay(resized(grey_rgb(tile.picture), size), heatmap)
-    return (
-        image
-        if tile.mask is None
-        else draw_outline(image, resized(np.asarray(tile.mask, bool), size))
-    )
+    if tile.mask is None:
+        return image
+    return draw_outline(image, resized(np.asarray(tile.mask, bool), size))

@@ -4,13 +4,18 @@
 
 # %% auto #0
 __all__ = ['DPI', 'MARGIN', 'GROUND', 'FRAME', 'FAINT', 'MUTED', 'INK', 'SMALL', 'BODY', 'SECTION', 'TITLE', 'LEADING', 'UNIT',
-           'fit', 'lines_height', 'Page', 'finish', 'render', 'save_figure', 'number_or_text', 'legend', 'empty_place']
+           'fit', 'lines_height', 'Words', 'Page', 'finish', 'render', 'save_figure', 'number_or_text', 'legend',
+           'empty_place']
 
 # %% ../../nbs/5_draw/03_page.ipynb #e43ca0ac
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -45,71 +50,90 @@ def lines_height(
     return round(len(lines) * LEADING * size)
 
 # %% ../../nbs/5_draw/03_page.ipynb #737c11c8
+@dataclass(frozen=True)
+class Words:
+    "How words look"
+
+    size: int = BODY  # height of the font in pixels
+    colour: str = INK
+    bold: bool = False
+    align: str = "left"  # of x, or 'center' or 'right'
+
+    @property
+    def style(self) -> dict:
+        "For Matplotlib"
+        face = FontProperties(fname=str(font_path(self.bold)), size=self.size * 72 / DPI)
+        return {
+            "color": self.colour,
+            "fontproperties": face,
+            "ha": self.align,
+            "va": "baseline",
+            "parse_math": False,
+        }
+
+
 class Page:
     "A dark page of a given width; x and y in pixels from its top left corner"
 
     def __init__(self, width: int):
-        self.width, self._pictures, self._drawings = width, [], []
+        self.width = width
+        self.pictures: list[tuple[np.ndarray, int, int]] = []  # (h, w, 3) uint8, x, y
+        self.drawings: list[Callable[[Axes], object]] = []
 
-    def picture(self, image, x, y):
+    def picture(self, image: np.ndarray, x: float, y: float):
         "Lay an (h, w, 3) uint8 picture with its top left corner at (x, y), in a thin frame"
-        self._pictures.append((image, round(x), round(y)))
+        self.pictures.append((image, round(x), round(y)))
 
-    def box(self, x, y, w, h, **style):
+    def box(self, x: float, y: float, w: float, h: float, **style):
         "A rectangle in Matplotlib's style"
-        style = dict(facecolor="none", linewidth=0.72) | style
-        self._drawings.append(
-            lambda ax: ax.add_patch(matplotlib.patches.Rectangle((x, y), w, h, **style))
-        )
+        look: dict[str, Any] = {"facecolor": "none", "linewidth": 0.72} | style
+        box = matplotlib.patches.Rectangle((x, y), w, h, **look)
+        self.drawings.append(lambda ax: ax.add_patch(box))
 
-    def lines(self, lines, x, y, size=BODY, colour=INK, bold=False, align="left"):
+    def lines(self, lines: list[str], x: float, y: float, words: Words = Words()) -> float:
         "Write lines of text below `y`; give the y below them"
         for number, line in enumerate(lines):
-            self._write(line, x, y + (number * LEADING + 1.05) * size, size, colour, bold, align)
-        return y + lines_height(lines, size)
+            self._write(plain_text(line), x, y + (number * LEADING + 1.05) * words.size, words)
+        return y + lines_height(lines, words.size)
 
-    def _write(self, line, x, y, size, colour, bold, align):
-        style = dict(
-            color=colour, fontproperties=FontProperties(fname=font_path(bold), size=size * 72 / DPI)
-        )
-        style |= dict(ha=align, va="baseline", parse_math=False)
-        self._drawings.append(lambda ax: ax.text(x, y, plain_text(line), **style))
+    def _write(self, line: str, x: float, baseline: float, words: Words):
+        style = words.style
+        self.drawings.append(lambda ax: ax.text(x, baseline, line, **style))
 
 # %% ../../nbs/5_draw/03_page.ipynb #4115ec72
-def _colour(name):
+def _colour(name: str) -> np.ndarray:
     return np.rint(255 * np.array(matplotlib.colors.to_rgb(name))).astype(np.uint8)
 
 
-def _background(page, height):
+def _background(page: Page, height: int) -> np.ndarray:
     "(H, W, 3) uint8: the ground with all pictures in their frames"
-    canvas = np.full((height, page.width, 3), _colour(GROUND), np.uint8)
-    for image, x, y in page._pictures:
+    canvas: np.ndarray = np.full((height, page.width, 3), _colour(GROUND), np.uint8)
+    for image, x, y in page.pictures:
         h, w = image.shape[:2]
         canvas[y - 1 : y + h + 1, x - 1 : x + w + 1] = _colour(FRAME)
         canvas[y : y + h, x : x + w] = image
     return canvas
 
-# %% ../../nbs/5_draw/03_page.ipynb #7f407ce3
+
 def finish(
     page: Page,
     y: float,  # where its content ends
 ) -> Figure:
     "The page as a Matplotlib figure, with the research-use line at its foot"
-    y = page.lines([f"{RESEARCH_USE}."], MARGIN, y + 16, SMALL, MUTED)
+    y = page.lines([f"{RESEARCH_USE}."], MARGIN, y + 16, Words(SMALL, MUTED))
     height = round(y + 18)
     figure = Figure((page.width / DPI, height / DPI), dpi=DPI, facecolor=GROUND)
     FigureCanvasAgg(figure)
-    ax = figure.add_axes([0, 0, 1, 1])
+    ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
-    extent = (0, page.width, height, 0)
     ax.imshow(
         _background(page, height),
-        extent=extent,
+        extent=(0, page.width, height, 0),
         origin="upper",
         aspect="auto",
         interpolation="none",
     )
-    for draw in page._drawings:
+    for draw in page.drawings:
         draw(ax)
     return figure
 
@@ -118,8 +142,10 @@ def render(
     figure: Figure,  # made by `finish`
 ) -> np.ndarray:  # (H, W, 3) uint8
     "The figure's pixels"
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg), "a figure that needs no screen"
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def save_figure(
@@ -140,29 +166,28 @@ def number_or_text(value) -> str:
 # %% ../../nbs/5_draw/03_page.ipynb #6c5f9761
 def legend(
     page: Page,
-    x: float,
     y: float,
     full_colour,  # what the hottest colour stands for: a number, or a text
     unit: str = UNIT,  # what the colour measures
     outline: bool = True,  # is there an outline to explain?
 ) -> float:  # the y below it
     "A colour bar from 0 to `full_colour` and, where there is one, the outline's meaning"
-    x, y = round(x), round(y)
+    y, beside, small = round(y), MARGIN + 228, Words(SMALL, MUTED)
     bar = create_overlay(np.full((14, 200, 3), 0.45), np.linspace(0, 1, 200)[None].repeat(14, 0))
-    room = page.width - MARGIN - x - 228 - (200 if outline else 0)
-    words = shorten(f"{number_or_text(full_colour)} · {plain_text(unit)}", room, SMALL)
-    page.lines(["0"], x, y, SMALL, MUTED)
-    page.picture(bar, x + 18, y + 4)
-    page.lines([words], x + 228, y, SMALL, MUTED)
+    room = page.width - MARGIN - beside - (200 if outline else 0)
+    text = shorten(f"{number_or_text(full_colour)} · {plain_text(unit)}", room, SMALL)
+    page.lines(["0"], MARGIN, y, small)
+    page.picture(bar, MARGIN + 18, y + 4)
+    page.lines([text], beside, y, small)
     if outline:
-        _outline_legend(page, x + 228 + text_width(words, SMALL) + 40, y)
+        _outline_legend(page, beside + text_width(text, SMALL) + 40, y)
     return y + 21
 
-# %% ../../nbs/5_draw/03_page.ipynb #d509fb76
-def _outline_legend(page, x, y):
+
+def _outline_legend(page: Page, x: float, y: float):
     "A short piece of the line, and what it stands for"
     page.box(x, y + 9.5, 26, 3, facecolor=tuple(OUTLINE / 255), edgecolor="black")
-    page.lines(["outlined lesion"], x + 34, y, SMALL, MUTED)
+    page.lines(["outlined lesion"], x + 34, y, Words(SMALL, MUTED))
 
 # %% ../../nbs/5_draw/03_page.ipynb #55b611a9
 def empty_place(
@@ -171,11 +196,11 @@ def empty_place(
     x: float,
     y: float,
     size: tuple[float, float],  # (h, w)
-):
+) -> float:  # the y below it
     "A dashed box with the text in its middle"
     h, w = size
     page.box(x, y, w, h, edgecolor=FRAME, linestyle=(0, (5, 4)))
     lines = wrap(text, w - 24, BODY, 4)
-    page.lines(
-        lines, x + w / 2, y + (h - lines_height(lines, BODY)) / 2, BODY, MUTED, align="center"
-    )
+    top = y + (h - lines_height(lines, BODY)) / 2
+    page.lines(lines, x + w / 2, top, Words(BODY, MUTED, align="center"))
+    return y + h

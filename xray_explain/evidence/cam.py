@@ -9,12 +9,19 @@ __all__ = ['METHODS', 'Explanation', 'explain', 'evidence_maps', 'generate_gradc
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 
-from .head import Differentiated, as_logits, checked_classes, find_head, twin
+from xray_explain.evidence.head import (
+    ClassMaps,
+    Differentiated,
+    as_logits,
+    checked_classes,
+    evaluating,
+    find_head,
+)
+from .heatmap import enlarge
 from .library import LIBRARY, default_layer, layer_name, library_maps
 from .occlusion import occlusion_maps
 from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -31,13 +38,11 @@ class Explanation:
     kind: str  # 'additive' or 'gradient'
     method: str  # 'gradcam' and so on, with the layer where it is not the last features
     classes: tuple[int, ...]  # the classes of `evidence`, all unless asked otherwise
-    ood_score: torch.Tensor | None = (
-        None  # (B,) above 1: unlike the training; None where the checkpoint cannot tell
-    )
+    ood_score: torch.Tensor | None = None  # (B,) above 1: unlike the training; None: not known
 
     @property
     def local_logits(self) -> torch.Tensor:
-        "(B, C, h, w) evidence times the number of cells: the logit, less bias, were every cell like this"
+        "(B, C, h, w) evidence times cells: the logit, less bias, were every cell like this"
         return self.evidence * self.evidence.shape[2:].numel()
 
     @property
@@ -49,30 +54,45 @@ class Explanation:
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #cf226279
 def _parts(model) -> tuple[nn.Module, float]:
-    "Network and temperature of a bare network or of a checkpoint, which has `net` and `temperature`"
+    "Network and temperature of a bare network, or of a checkpoint with `net` and `temperature`"
     return (model, 1.0) if isinstance(model, nn.Module) else (model.net, float(model.temperature))
 
 
-def _evaluating(net: nn.Module) -> nn.Module:
-    "The network itself, or its twin if any part of it is in training: nothing is switched over and back"
-    return twin(net) if any(m.training for m in net.modules()) else net
+def _batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    "The batch where the network is, in its precision; ValueError for what is no batch of floats"
+    if x.ndim != 4:
+        raise ValueError(f"explain takes a batch (B, 3, H, W), got the shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(
+            f"explain takes normalised floats, got {x.dtype}; use the checkpoint's preprocessing"
+        )
+    # channels last is up to twice as fast on a processor
+    return x.to(next(net.parameters())).contiguous(memory_format=torch.channels_last)
+
+# %% ../../nbs/3_evidence/05_cam.ipynb #1a6ee438
+def _extremes(x: torch.Tensor):
+    "The lowest and the highest number, still where the batch is; None where there is none"
+    return x.aminmax() if x.numel() and x.is_floating_point() else None
 
 
-METHODS = (*LIBRARY, "occlusion")  # what `explain` can be asked for
+def _check_range(extremes, preprocessing) -> None:
+    "ValueError for NaN and, where a preprocessing is known, for numbers that were not normalised"
+    if extremes is None:
+        return
+    low, high = (v.item() for v in extremes)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("the pictures hold NaN or infinite numbers")
+    if preprocessing is None:
+        return
+    colours = zip(preprocessing.mean, preprocessing.std)
+    white = max(max(mean, 1 - mean) / std for mean, std in colours)
+    if max(-low, high) > 4 * white:
+        raise ValueError(
+            f"the pictures reach {max(-low, high):g} where {white:.3g} is black or white; "
+            "normalise them with the checkpoint's preprocessing"
+        )
 
-
-def _by_head(net, head, x, classes, novelty=None):
-    "Logits (B, C), evidence (B, len(classes), h, w) and novelty scores (B,) or None from one forward pass"
-    with torch.inference_mode():
-        features, score = novelty.look(net, x) if novelty else (net.forward_features(x), None)
-        logits = as_logits(net.forward_head(features))
-        classes = checked_classes(classes, logits.shape[1])
-        evidence = head.evidence(net, features, tuple(x.shape[2:]), list(classes))
-    # inference tensors could not be used with autograd later; a copy of these small ones can
-    with torch.inference_mode(False):
-        return logits.clone(), evidence.clone(), classes, None if score is None else score.clone()
-
-# %% ../../nbs/3_evidence/05_cam.ipynb #1e78d9ed
+# %% ../../nbs/3_evidence/05_cam.ipynb #9aee4082
 def _of_kind(head, kind: str | None):
     "The head that gives this kind of evidence"
     if kind in (None, *head.kinds):
@@ -84,41 +104,72 @@ def _of_kind(head, kind: str | None):
     )
 
 
-def _batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    "The batch on the network's device, in its precision and as it is fastest; ValueError for what is no normalised pictures"
-    if x.ndim != 4:
-        raise ValueError(f"explain takes a batch (B, 3, H, W), got the shape {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise ValueError(
-            f"explain takes normalised floats, got {x.dtype}; use the checkpoint's preprocessing"
-        )
-    return x.to(next(net.parameters())).contiguous(memory_format=torch.channels_last)
+def _head_for(net: nn.Module, method: str, kind: str | None, layer):
+    "The head that answers by itself, None where the network has to be asked; ValueError for `kind`"
+    head = find_head(net) if method == "gradcam" and layer is None else None
+    if head is not None:
+        return _of_kind(head, kind)
+    if kind not in (None, "gradient"):
+        raise ValueError(f"{method} at this layer gives no {kind!r} evidence; leave kind out")
+    return None
 
-# %% ../../nbs/3_evidence/05_cam.ipynb #1a6ee438
-def _check_range(
-    extremes, way
-):  # `way`: a checkpoint's preprocessing, or None where the scale is not known
-    "ValueError for NaN, and for numbers that a forgotten normalisation leaves, such as those up to 255"
-    if extremes is None:
-        return
-    low, high = (v.item() for v in extremes)
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError("the pictures hold NaN or infinite numbers")
-    white = max(max(m, 1 - m) / s for m, s in zip(way.mean, way.std)) if way else math.inf
-    if max(-low, high) > 4 * white:
-        raise ValueError(
-            f"the pictures reach {max(-low, high):g} where {white:.3g} is black or white; normalise them with the checkpoint's preprocessing"
-        )
+# %% ../../nbs/3_evidence/05_cam.ipynb #f27f24ff
+@dataclass(frozen=True)
+class _Answer:
+    "Maps with what there is to say about them"
+
+    maps: ClassMaps
+    exact: bool  # see `Explanation`, as the rest
+    kind: str  # unless another was asked for
+    method: str
+    ood_score: torch.Tensor | None
 
 
-def _by_asking(net, x, method, layer, classes):
-    "The method with its layer, and logits, maps and classes, by occlusion or by pytorch-grad-cam"
+def _by_head(net: nn.Module, head, x: torch.Tensor, classes, novelty) -> _Answer:
+    "Logits, evidence and, where `novelty` is known, its score from one forward pass"
+    net, score = evaluating(net), None
+    with torch.inference_mode():
+        if novelty:
+            features, score = novelty.look(net, x)
+        else:
+            features = net.forward_features(x)
+        logits = as_logits(net.forward_head(features))
+        classes = checked_classes(classes, logits.shape[1])
+        evidence = head.evidence(net, features, tuple(x.shape[2:]), list(classes))
+    # inference tensors could not be used with autograd later; a copy of these small ones can
+    with torch.inference_mode(False):
+        maps = ClassMaps(logits.clone(), evidence.clone(), classes)
+        score = None if score is None else score.clone()
+    return _Answer(maps, "additive" in head.kinds, head.kinds[0], head.method, score)
+
+# %% ../../nbs/3_evidence/05_cam.ipynb #ffbf450b
+def _by_asking(net: nn.Module, x: torch.Tensor, method: str, layer, classes, novelty) -> _Answer:
+    "Maps by occlusion or by pytorch-grad-cam"
+    label = method
     if method == "occlusion":
-        return method, occlusion_maps(net, x, classes)
-    layer = default_layer(net) if layer is None else layer_name(net, layer)
-    return f"{method} at {layer}" if layer else method, library_maps(net, x, method, layer, classes)
+        maps = occlusion_maps(net, x, classes)
+    else:
+        layer = default_layer(net) if layer is None else layer_name(net, layer)
+        maps = library_maps(net, x, method, layer, classes)
+        label = f"{method} at {layer}" if layer else method
+    with torch.no_grad():
+        score = novelty.look(evaluating(net), x)[1] if novelty else None
+    return _Answer(maps, False, "gradient", label, score)
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #425a7dfc
+METHODS = (*LIBRARY, "occlusion")  # what `explain` can be asked for
+
+
+def _checked_method(method: str, layer) -> str:
+    "The method in lower case; ValueError for an unknown one and for a layer that it does not ask"
+    method = method.lower()
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
+    if method == "occlusion" and layer is not None:
+        raise ValueError("occlusion asks no layer; leave layer out")
+    return method
+
+# %% ../../nbs/3_evidence/05_cam.ipynb #df870c5c
 def explain(
     model,  # a timm network, or a checkpoint with `net` and `temperature`
     x: torch.Tensor,  # (B, 3, H, W) normalised pictures
@@ -130,45 +181,39 @@ def explain(
 ) -> Explanation:
     """Logits, probabilities, every class's evidence
 
-    Raises ValueError for an unknown method, kind, layer or class, and for pictures that hold NaN or are not normalised"""
+    Raises ValueError for an unknown method, kind, layer or class, and for pictures that hold NaN
+    or are not normalised"""
     net, temperature = _parts(model)
-    novelty = getattr(model, "novelty", None)
-    extremes, way = (
-        x.aminmax() if x.numel() and x.is_floating_point() else None,
-        getattr(model, "preprocessing", None),
-    )
-    method, x = method.lower(), _batch(net, x)
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known are {', '.join(METHODS)}")
-    if method == "occlusion" and layer is not None:
-        raise ValueError("occlusion asks no layer; leave layer out")
-    head = find_head(net) if method == "gradcam" and layer is None else None
-    if head:
-        head = _of_kind(head, kind)
-        kind, exact, label = kind or head.kinds[0], "additive" in head.kinds, head.method
-        logits, evidence, classes, score = _by_head(_evaluating(net), head, x, classes, novelty)
-        _check_range(extremes, way)  # after the pass: asking a GPU for a number makes it wait
+    preprocessing, novelty = (getattr(model, name, None) for name in ("preprocessing", "novelty"))
+    extremes = _extremes(x)
+    x = _batch(net, x)
+    method = _checked_method(method, layer)
+    head = _head_for(net, method, kind, layer)
+    if head is None:
+        _check_range(extremes, preprocessing)
+        answer = _by_asking(net, x, method, layer, classes, novelty)
     else:
-        if kind not in (None, "gradient"):
-            raise ValueError(f"{method} at this layer gives no {kind!r} evidence; leave kind out")
-        kind, exact = "gradient", False
-        _check_range(extremes, way)
-        label, (logits, evidence, classes) = _by_asking(net, x, method, layer, classes)
-        # the library keeps its features to itself, so here the score costs a pass of its own
-        with torch.no_grad():
-            score = novelty.look(_evaluating(net), x)[1] if novelty else None
+        answer = _by_head(net, head, x, classes, novelty)
+        _check_range(extremes, preprocessing)  # after the pass, as it makes a GPU wait
+    logits, evidence, classes = answer.maps
     return Explanation(
-        logits, (logits / temperature).softmax(1), evidence, exact, kind, label, classes, score
+        logits=logits,
+        probs=(logits / temperature).softmax(1),
+        evidence=evidence,
+        exact=answer.exact,
+        kind=kind or answer.kind,
+        method=answer.method,
+        classes=classes,
+        ood_score=answer.ood_score,
     )
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #28a87d0b
 def evidence_maps(
     net: nn.Module,  # a network whose head gives additive evidence; it may be in training
     features: torch.Tensor,  # from net.forward_features
-    size: tuple[int, int]
-    | None = None,  # (H, W) of the pictures; tokens need it where it is not square
+    size: tuple[int, int] | None = None,  # (H, W) of the pictures, for tokens on no square grid
 ) -> torch.Tensor:  # (B, C, h, w) float32
-    "Additive evidence with gradients to features and head weights; ValueError where the head is not additive"
+    "Additive evidence with gradients to features and head; ValueError where it is not additive"
     head = find_head(net)
     if head is None or "additive" not in head.kinds:
         raise ValueError(f"the head of {type(net).__name__} gives no additive evidence to train on")
@@ -176,6 +221,7 @@ def evidence_maps(
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #b2e5cd4e
 def _min_max(image: np.ndarray) -> np.ndarray:
+    "Between 0 and just under 1, as pytorch-grad-cam does"
     image = image - image.min()
     return image / (1e-7 + image.max())
 
@@ -190,13 +236,10 @@ def generate_gradcam(
         raise ValueError(
             f"generate_gradcam takes one picture (1, C, H, W), got {tuple(input_tensor.shape)}"
         )
-    evidence = explain(model, input_tensor, kind="gradient", classes=[target_class_idx]).evidence[
-        0, 0
-    ]
-    small = _min_max(np.maximum(evidence.cpu().numpy(), 0))
-    return _min_max(np.maximum(cv2.resize(small, tuple(input_tensor.shape[:1:-1])), 0)).astype(
-        np.float32
-    )
+    explanation = explain(model, input_tensor, kind="gradient", classes=[target_class_idx])
+    small = _min_max(np.maximum(explanation.evidence[0, 0].cpu().numpy(), 0))
+    height, width = input_tensor.shape[2:]
+    return _min_max(np.maximum(enlarge(small, (height, width)), 0)).astype(np.float32)
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #e620878d
 def denormalize_tensor(

@@ -10,10 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from .head import Layout, as_logits, checked_classes, find_head, twin
+from xray_explain.evidence.head import (
+    ClassMaps,
+    Layout,
+    as_logits,
+    checked_classes,
+    find_head,
+    twin,
+)
 
 # %% ../../nbs/3_evidence/02_library.ipynb #63e9a87d
-# method -> class
+# name here: class of pytorch-grad-cam
 LIBRARY = {
     "gradcam": "GradCAM",
     "gradcam++": "GradCAMPlusPlus",
@@ -27,43 +34,49 @@ LIBRARY = {
     "fasterscorecam": "ScoreCAM",
     "ablationcam": "AblationCAM",
 }
+
+# %% ../../nbs/3_evidence/02_library.ipynb #daca8ac7
 CHANNELS = 32  # that Faster Score-CAM asks for
 
 
 class _Unscaled:
     "Mixed into a class of pytorch-grad-cam: the signed map of the layer's own grid"
 
-    most = None  # channels that are looked at, those with the largest variance over the grid; None: all
+    channels: int | None = None  # how many are looked at, the most varied first; None: all
 
     def compute_cam_per_layer(self, input_tensor, targets, eigen_smooth):
+        "The library's own steps up to the map"
         seen = self.activations_and_grads
         A = seen.activations[0].numpy()
         gradient = seen.gradients[0].numpy() if seen.gradients else None
-        if self.most:
-            A = A[:, np.argsort(-A[0].var((1, 2)), kind="stable")[: self.most]]
+        if self.channels:
+            A = A[:, np.argsort(-A[0].var((1, 2)), kind="stable")[: self.channels]]
         seen.release()  # Score-CAM would go on to keep the activations of every masked copy
-        return self.get_cam_image(
-            input_tensor, self.target_layers[0], targets, A, gradient, eigen_smooth
-        )
+        layer = self.target_layers[0]
+        return self.get_cam_image(input_tensor, layer, targets, A, gradient, eigen_smooth)
 
     def aggregate_multi_layers(self, cam):
+        "There is one layer"
         return cam
 
 # %% ../../nbs/3_evidence/02_library.ipynb #46365008
 class _Tapped(nn.Module):
-    "A network whose features, or the output of one layer, flow through `point` as a (B, K, h, w) grid"
+    "A network whose features, or one layer's output, flow through `point` as (B, K, h, w)"
 
     def __init__(self, net: nn.Module, layer: str | None):
         super().__init__()
-        self.net, self.layer, self.point, self.size = net, layer, nn.Identity(), None
+        self.net, self.layer = net, layer
+        self.point = nn.Identity()
+        self.size: tuple[int, ...] | None = None  # (H, W) of the batch that is in it
         if layer:
             net.get_submodule(layer).register_forward_hook(
-                lambda module, args, out: self.through(out)
+                lambda module, inputs, output: self.through(output)
             )
 
-    def through(self, out):
-        layout = Layout.of(out, self.size, prefix=getattr(self.net, "num_prefix_tokens", 0))
-        return layout.native(self.point(layout.grid(out, self.size)), out)
+    def through(self, features):
+        "The features as they were, past the point"
+        layout = Layout.of(features, self.size, prefix=getattr(self.net, "num_prefix_tokens", 0))
+        return layout.native(self.point(layout.grid(features, self.size)), features)
 
     def forward(self, x):
         self.size = tuple(x.shape[2:])
@@ -74,28 +87,25 @@ class _Tapped(nn.Module):
 # %% ../../nbs/3_evidence/02_library.ipynb #449f67b8
 def _library_map(tapped: _Tapped, x: torch.Tensor, method: str, c: int) -> np.ndarray:
     "The (h, w) map of one (1, 3, H, W) picture and one class"
-    import pytorch_grad_cam  # brings Matplotlib and scikit-learn along, which the exact path does without
+    import pytorch_grad_cam  # brings Matplotlib and scikit-learn, which the exact path spares
 
-    cam = type(method, (_Unscaled, getattr(pytorch_grad_cam, LIBRARY[method])), {})(
-        tapped, [tapped.point]
-    )
+    kind = type(method, (_Unscaled, getattr(pytorch_grad_cam, LIBRARY[method])), {})
+    cam = kind(tapped, [tapped.point])
     if method == "fasterscorecam":
-        cam.most = CHANNELS
+        cam.channels = CHANNELS
     if method == "ablationcam":
         cam.ablation_layer = pytorch_grad_cam.AblationLayer()  # the default is shared
     return cam(x.detach().requires_grad_(), [lambda logits: logits[c]])[0]
 
-# %% ../../nbs/3_evidence/02_library.ipynb #f85f9947
+
 def library_maps(
     net: nn.Module,  # left as it is; a twin is used
     x: torch.Tensor,  # (B, 3, H, W) pictures
     method: str = "gradcam",  # one of `LIBRARY`
     layer: str | None = None,  # the dotted name of a layer; None: the last features
     classes=None,  # the classes to map, None for all
-) -> tuple[
-    torch.Tensor, torch.Tensor, tuple[int, ...]
-]:  # logits (B, C), maps (B, n, h, w), the n classes
-    "Signed maps at the layer's own grid by pytorch-grad-cam, image by image and class by class, in float32"
+) -> ClassMaps:
+    "Signed float32 maps on the layer's own grid by pytorch-grad-cam, one by one"
     with torch.inference_mode(False), torch.enable_grad():
         # channels last is up to twice as fast on a processor
         quick = twin(net).float().to(memory_format=torch.channels_last)
@@ -103,10 +113,8 @@ def library_maps(
         with torch.no_grad():
             logits = tapped(x)
         classes = checked_classes(classes, logits.shape[1])
-        maps = [
-            [_library_map(tapped, x[i : i + 1], method, c) for c in classes] for i in range(len(x))
-        ]
-        return logits, torch.from_numpy(np.float32(maps)).to(x.device), classes
+        maps = [[_library_map(tapped, one[None], method, c) for c in classes] for one in x]
+        return ClassMaps(logits, torch.from_numpy(np.float32(maps)).to(x.device), classes)
 
 # %% ../../nbs/3_evidence/02_library.ipynb #c95dc80b
 def layer_name(
@@ -117,18 +125,15 @@ def layer_name(
     for name, module in net.named_modules():
         if name and (module is layer or name == layer):
             return name
-    what = (
-        f"named {layer!r}"
-        if isinstance(layer, str)
-        else f"of that identity ({type(layer).__name__})"
-    )
-    raise ValueError(f"{type(net).__name__} has no layer {what}; net.named_modules() lists them")
+    if isinstance(layer, str):
+        asked = f"named {layer!r}"
+    else:
+        asked = f"of that identity ({type(layer).__name__})"
+    raise ValueError(f"{type(net).__name__} has no layer {asked}; net.named_modules() lists them")
 
 # %% ../../nbs/3_evidence/02_library.ipynb #37f0d421
-def default_layer(
-    net: nn.Module,
-) -> str | None:
-    "None, the last features, where the head has a slope there; else a ViT's last `norm1`, or ValueError"
+def default_layer(net: nn.Module) -> str | None:
+    "None, the last features, where the head has a slope; else a ViT's last `norm1`; or ValueError"
     if find_head(net) is not None:
         return None
     if hasattr(getattr(net, "blocks", [None])[-1], "norm1"):

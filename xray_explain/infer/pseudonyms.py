@@ -15,17 +15,8 @@ from ..read.pixels import plain_name
 from ..read.sources import Source, Sources
 
 # %% ../../nbs/7_infer/02_pseudonyms.ipynb #6df06aa3
-def read_key(
-    path: str
-    | Path,  # a file of the user; where there is none, it is made, for its owner's eyes only
-    results: str | Path | None = None,  # the folder of results, where it must not be
-) -> bytes:  # 64 at most
-    "The secret key; raises ValueError, in one line, for a file that is none or has no place there"
-    path = Path(path)
-    if results is not None and Path(results).resolve() in path.resolve().parents:
-        raise ValueError(
-            f"{plain_name(path)}: a key beside the results opens them to everybody; keep it in another folder"
-        )
+def _make_key(path: Path):
+    "Write a new key, for its owner's eyes only; nothing where there is one"
     try:
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as f:
             f.write(secrets.token_hex(32) + "\n")
@@ -35,13 +26,28 @@ def read_key(
         raise ValueError(
             f"{plain_name(path)}: the key cannot be made ({e.strerror}); check its folder"
         ) from None
+
+
+def read_key(
+    path: str | Path,  # a file of the user; where there is none, it is made
+    results: str | Path | None = None,  # the folder of results, where it must not be
+) -> bytes:  # 64 at most
+    "The secret key; raises ValueError, in one line, for a file that is none or has no place there"
+    path = Path(path)
+    if results is not None and Path(results).resolve() in path.resolve().parents:
+        raise ValueError(
+            f"{plain_name(path)}: a key beside the results opens them to everybody; "
+            "keep it in another folder"
+        )
+    _make_key(path)
     try:
         key = path.read_bytes().strip()[:64]
     except OSError as e:
         raise ValueError(f"{plain_name(path)}: the key cannot be read ({e.strerror})") from None
     if len(key) < 16:
         raise ValueError(
-            f"{plain_name(path)}: a key has at least 16 characters; name a file that is not there, and one is made"
+            f"{plain_name(path)}: a key has at least 16 characters; "
+            "name a file that is not there, and one is made"
         )
     return key
 
@@ -56,5 +62,8 @@ def pseudonym(
 
 def pseudonymised(sources: Sources, key: bytes) -> Sources:
     "The same pictures under pseudonyms; their folder has none"
-    listing = lambda: (Source(pseudonym(key, s.key), s.place) for s in sources)
+
+    def listing():
+        return (Source(pseudonym(key, s.key), s.place) for s in sources)
+
     return Sources("pseudonymised", pseudonym(key, sources.identity), listing)

@@ -8,7 +8,7 @@ __all__ = ['select_examples', 'spread_evenly']
 # %% ../../nbs/6_measure/04_selection.ipynb #df77b44d
 import numpy as np
 
-# %% ../../nbs/6_measure/04_selection.ipynb #e29a0741
+# %% ../../nbs/6_measure/04_selection.ipynb #95e9abbc
 def _first(
     chosen: np.ndarray,  # (N,) bool array, the candidates
     key: np.ndarray,  # (N,) array, lowest first
@@ -25,7 +25,7 @@ def select_examples(
     class_idx: int,  # the class in question, 0 to C-1
     k: int = 3,  # at most this many of each kind
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (tp, fp, fn) indices, each of length 0 to k
-    "TP and FP of a class by highest probability, FN by lowest, ties by index; ValueError for unfit shapes"
+    "TP and FP by highest probability, FN by lowest, ties by index; ValueError for unfit shapes"
     y_true, y_pred, y_prob = np.asarray(y_true), np.asarray(y_pred), np.asarray(y_prob)
     if y_prob.ndim != 2 or not y_true.shape == y_pred.shape == y_prob.shape[:1]:
         raise ValueError(
@@ -34,12 +34,12 @@ def select_examples(
         )
     if not 0 <= class_idx < y_prob.shape[1]:
         raise ValueError(f"class_idx must be 0 to {y_prob.shape[1] - 1}, got {class_idx}")
-    is_class, called_class, prob = y_true == class_idx, y_pred == class_idx, y_prob[:, class_idx]
-    return (
-        _first(is_class & called_class, -prob, k),
-        _first(~is_class & called_class, -prob, k),
-        _first(is_class & ~called_class, prob, k),
-    )
+    of_class, called = y_true == class_idx, y_pred == class_idx
+    prob = y_prob[:, class_idx]
+    tp = _first(of_class & called, -prob, k)
+    fp = _first(~of_class & called, -prob, k)
+    fn = _first(of_class & ~called, prob, k)
+    return tp, fp, fn
 
 # %% ../../nbs/6_measure/04_selection.ipynb #1061e27d
 def spread_evenly(
@@ -47,12 +47,12 @@ def spread_evenly(
     k: int,  # places in the panel
     order=None,  # (N,) score, lowest first within a class; by index if None
 ) -> np.ndarray:  # min(k, N) indices, the classes taking turns in sorted order
-    "Choose `k` cases, every class evenly represented; a class with few gives its places to the others"
+    "Choose `k` cases, the classes evenly; one that has few gives its places to the others"
     labels = np.asarray(labels)
     order = np.arange(len(labels)) if order is None else np.asarray(order)
     if order.shape != labels.shape:
         raise ValueError(f"{len(labels)} labels but {len(order)} scores")
-    turn = np.zeros(len(labels), int)
+    turn: np.ndarray = np.zeros(len(labels), int)
     for c in np.unique(labels):
         members = _first(labels == c, order, len(labels))
         turn[members] = np.arange(len(members))

@@ -25,48 +25,64 @@ from ..read.sources import Source
 class TrainingError(ValueError):
     "A training that cannot start or go on: one line that says why"
 
-# %% ../../nbs/4_model/07_batches.ipynb #8da744e4
-def _canvas_pair(row, preprocessing, readers):
-    picture, mask = readers.find(
-        READ_CASE, Source(plain_name(row.image), row.image), row.annotation, preprocessing
-    )
-    return np.round(picture * 255).astype(np.uint8), mask
-
-
+# %% ../../nbs/4_model/07_batches.ipynb #3a97179f
 def load_canvases(
     cases: Cases,
     preprocessing: Preprocessing,
     progress: bool = True,
-) -> tuple[
-    torch.Tensor, torch.Tensor, torch.Tensor
-]:  # pictures and masks (N, h, w) uint8, labels (N,) int64
-    "Every case as the network sees it, 0 to 255, its mask, 0 or 1, and the index of its class"
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    "Pictures and masks (N, h, w) uint8, 0 to 255 and 0 or 1, and the index of each case's class"
     with Readers(cpu_count()) as readers:
-        jobs = (
-            delayed(_canvas_pair)(row, preprocessing, readers) for row in cases.table.itertuples()
-        )
+        rows = cases.table.itertuples()
+        jobs = (delayed(_canvas_pair)(row, preprocessing, readers) for row in rows)
         read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
         pairs = list(tqdm(read, total=len(cases), desc="reading", disable=not progress))
     pictures, masks = (torch.from_numpy(np.stack(p)) for p in zip(*pairs))
     return pictures, masks, torch.tensor([cases.classes.index(c) for c in cases.table.label])
 
-# %% ../../nbs/4_model/07_batches.ipynb #4c55d608
+
+def _canvas_pair(row, preprocessing: Preprocessing, readers: Readers):
+    "Picture and mask of a row of the table, each (h, w) uint8"
+    source = Source(plain_name(row.image), row.image)
+    picture, mask = readers.find(READ_CASE, source, row.annotation, preprocessing)
+    return np.round(picture * 255).astype(np.uint8), mask
+
+# %% ../../nbs/4_model/07_batches.ipynb #24df74af
+def _uniform(n: int, limit: float, rng: torch.Generator) -> torch.Tensor:
+    "(n,) numbers between -limit and limit"
+    return (2 * torch.rand(n, generator=rng) - 1) * limit
+
+
+def _coins(n: int, rng: torch.Generator) -> torch.Tensor:
+    "(n,) bool, true for one in two"
+    return torch.rand(n, generator=rng) < 0.5
+
+
 def _poses(n: int, rng: torch.Generator, pose: str) -> torch.Tensor:
     "(n, 2, 3) random affine maps"
-    spread = lambda limit: (2 * torch.rand(n, generator=rng) - 1) * limit
-    coin = lambda: torch.rand(n, generator=rng) < 0.5
-    turn, zoom, flip = spread(0.26), torch.exp(spread(0.15)), torch.where(coin(), -1.0, 1.0)
-    c, s = turn.cos() * zoom, turn.sin() * zoom
-    maps = torch.stack(
-        [torch.stack([c * flip, -s, spread(0.16)], 1), torch.stack([s * flip, c, spread(0.16)], 1)],
-        1,
-    )
-    if pose == "upright":
-        return maps
-    maps[coin(), :, 1] *= -1  # upside down
-    turned = coin()
+    turn, zoom = _uniform(n, 0.26, rng), _uniform(n, 0.15, rng).exp()
+    mirror = torch.where(_coins(n, rng), -1.0, 1.0)
+    cos, sin = turn.cos() * zoom, turn.sin() * zoom
+    across = torch.stack([cos * mirror, -sin, _uniform(n, 0.16, rng)], 1)
+    down = torch.stack([sin * mirror, cos, _uniform(n, 0.16, rng)], 1)
+    maps = torch.stack([across, down], 1)
+    return maps if pose == "upright" else _any_orientation(maps, rng)
+
+# %% ../../nbs/4_model/07_batches.ipynb #687ae9cb
+def _any_orientation(maps: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    "Half of the (n, 2, 3) maps upside down, half a quarter turn further; maps are changed in place"
+    maps[_coins(len(maps), rng), :, 1] *= -1
+    turned = _coins(len(maps), rng)
     maps[turned, :, :2] = maps[turned][:, :, [1, 0]]  # with the mirrors, all quarter turns
     return maps
+
+# %% ../../nbs/4_model/07_batches.ipynb #d200fc4d
+def _exposed(pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    "Pictures (n, h, w) in [0, 1], each with another gamma, gain and shift; what is black stays so"
+    limits = (0.3, 0.15, 0.06)
+    chances = (_uniform(len(pictures), limit, rng) for limit in limits)
+    gamma, gain, shift = (c[:, None, None].to(pictures.device) for c in chances)
+    return pictures.clamp(1e-4, 1) ** gamma.exp() * gain.exp() + shift * (pictures > 0)
 
 # %% ../../nbs/4_model/07_batches.ipynb #1f601969
 def augment(
@@ -76,24 +92,15 @@ def augment(
     pose: str = "upright",  # or 'any'
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the same shapes and ranges
     "Move pictures and masks together, and change the exposure of the pictures"
-    n, device = len(pictures), pictures.device
-    where = F.affine_grid(
-        _poses(n, rng, pose).to(device), (n, 1, *pictures.shape[1:]), align_corners=False
-    )
-    moved = F.grid_sample(torch.stack([pictures, masks], 1), where, align_corners=False)
-    chances = [
-        ((2 * torch.rand(n, 1, 1, generator=rng) - 1) * limit).to(device)
-        for limit in (0.3, 0.15, 0.06)
-    ]
-    gamma, gain, shift = chances
-    exposed = moved[:, 0].clamp(1e-4, 1) ** gamma.exp() * gain.exp() + shift * (moved[:, 0] > 0)
-    return exposed.clamp(0, 1), (moved[:, 1] > 0.5).float()
+    poses = _poses(len(pictures), rng, pose).to(pictures.device)
+    grid = F.affine_grid(poses, [len(pictures), 1, *pictures.shape[1:]], align_corners=False)
+    moved = F.grid_sample(torch.stack([pictures, masks], 1), grid, align_corners=False)
+    return _exposed(moved[:, 0], rng).clamp(0, 1), (moved[:, 1] > 0.5).float()
 
 # %% ../../nbs/4_model/07_batches.ipynb #e0dd4868
 def training_split(cases: Cases, seed: int = 0) -> tuple[Cases, Cases]:
-    "Training and validation cases; groups are never torn apart"
-    marks = set(cases.table.split)
-    if {"train", "val"} <= marks:
+    "Training and validation cases; groups are never torn apart; TrainingError for too few cases"
+    if {"train", "val"} <= set(cases.table.split):
         return cases.split("train"), cases.split("val")
     table = cases.table[cases.table.split != "test"]
     folds = StratifiedGroupKFold(7, shuffle=True, random_state=seed)
@@ -103,5 +110,9 @@ def training_split(cases: Cases, seed: int = 0) -> tuple[Cases, Cases]:
         raise TrainingError(
             "too few cases to hold a seventh of each class back for validation"
         ) from None
-    pick = lambda rows: replace(cases, table=table.iloc[rows].reset_index(drop=True))
-    return pick(fit), pick(held)
+    return _rows(cases, table, fit), _rows(cases, table, held)
+
+
+def _rows(cases: Cases, table, rows) -> Cases:
+    "Cases of some rows of the table, by number"
+    return replace(cases, table=table.iloc[rows].reset_index(drop=True))

@@ -28,11 +28,8 @@ def mean_nll(
     temperature: float = 1.0,
 ) -> float:
     "Mean negative log likelihood of the true classes"
-    return float(
-        -log_softmax(np.asarray(logits, float) / temperature, 1)[
-            np.arange(len(labels)), labels
-        ].mean()
-    )
+    log_probs = log_softmax(np.asarray(logits, float) / temperature, 1)
+    return float(-log_probs[np.arange(len(labels)), labels].mean())
 
 # %% ../../nbs/4_model/09_calibration.ipynb #91168e2b
 def fit_temperature(
@@ -40,17 +37,22 @@ def fit_temperature(
     labels: np.ndarray,  # (N,) true classes
 ) -> float:  # 0.05 to 20; at least 1 where every case is right
     "The temperature of the lowest mean negative log likelihood"
-    # without a mistake the likelihood rises without end as the temperature falls: no reason to be surer than before
     coldest = 0.05 if (np.argmax(logits, 1) != labels).any() else 1.0
-    found = minimize_scalar(
+    lowest = minimize_scalar(
         lambda t: mean_nll(logits, labels, np.exp(t)),
         method="bounded",
         bounds=(np.log(coldest), np.log(20)),
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(lowest.x))
 
 # %% ../../nbs/4_model/09_calibration.ipynb #0b7ed772
+def _bin_edges(confidence: np.ndarray, bins: int, equal: str) -> np.ndarray:
+    "Edges from 0 to 1, or such that every bin holds equally many cases"
+    edges = np.linspace(0, 1, bins + 1)
+    return edges if equal == "width" else np.unique(np.quantile(confidence, edges))
+
+
 def reliability(
     probs: np.ndarray,  # (N, C)
     labels: np.ndarray,  # (N,)
@@ -60,18 +62,17 @@ def reliability(
     "Confidence and accuracy of the predicted class by bins of confidence"
     if equal not in ("width", "cases"):
         raise ValueError(f"bins are equal in 'width' or in 'cases', not {equal!r}")
-    sure, right = probs.max(1), probs.argmax(1) == labels
-    edges = np.linspace(0, 1, bins + 1)
-    if equal == "cases":
-        edges = np.unique(np.quantile(sure, edges))
+    confidence, correct = probs.max(1), probs.argmax(1) == labels
+    edges = _bin_edges(confidence, bins, equal)
+    last = len(edges) - 1
     # a bin holds what is above its low end, up to its high end
-    which = np.clip(np.searchsorted(edges, sure) - 1, 0, max(len(edges) - 2, 0))
-    grouped = pd.DataFrame({"bin": which, "confidence": sure, "accuracy": right}).groupby("bin")
+    bin_of_case = np.clip(np.searchsorted(edges, confidence) - 1, 0, max(last - 1, 0))
+    cases = pd.DataFrame({"bin": bin_of_case, "confidence": confidence, "accuracy": correct})
+    grouped = cases.groupby("bin")
     table = grouped.mean().assign(cases=grouped.size())
-    table = table.assign(
-        low=edges[table.index], high=edges[np.minimum(table.index + 1, len(edges) - 1)]
-    )
-    return table.reset_index(drop=True)[["low", "high", "cases", "confidence", "accuracy"]]
+    low, high = edges[table.index], edges[np.minimum(table.index + 1, last)]
+    table = table.assign(low=low, high=high).reset_index(drop=True)
+    return table[["low", "high", "cases", "confidence", "accuracy"]]
 
 # %% ../../nbs/4_model/09_calibration.ipynb #c9ed83b5
 def calibration_error(
@@ -88,13 +89,13 @@ def brier_score(probs: np.ndarray, labels: np.ndarray) -> float:
 
 # %% ../../nbs/4_model/09_calibration.ipynb #1e298057
 def calibration_figures(probs: np.ndarray, labels: np.ndarray) -> dict:
-    "ece (15 bins of equal width), ece_adaptive (15 of equally many cases), brier, nll, and what they are compared with"
-    kept = np.clip(probs, 1e-12, 1)
+    "ece (15 bins of equal width), ece_adaptive (of as many cases), brier, nll, and beside them"
+    of_truth = np.clip(probs, 1e-12, 1)[np.arange(len(labels)), labels]
     return {
         "ece": calibration_error(probs, labels),
         "ece_adaptive": calibration_error(probs, labels, equal="cases"),
         "brier": brier_score(probs, labels),
-        "nll": float(-np.log(kept[np.arange(len(labels)), labels]).mean()),
+        "nll": float(-np.log(of_truth).mean()),
         "confidence": float(probs.max(1).mean()),
         "accuracy": float((probs.argmax(1) == labels).mean()),
     }
@@ -103,26 +104,31 @@ def calibration_figures(probs: np.ndarray, labels: np.ndarray) -> dict:
 LEAST_OF_A_CLASS = 10  # validation cases, and as many others, for an operating point
 
 
+def _highest_threshold(asked: np.ndarray, scores: np.ndarray, rule: float | str) -> float:
+    "The highest threshold that a rule is content with, half-way down to the next lower score"
+    alarms, hits, thresholds = roc_curve(asked, scores, drop_intermediate=False)
+    # rounding must not make 19 of 20 fall short of 0.95
+    i = int(np.argmax(hits - alarms if rule == "youden" else hits >= float(rule) - 1e-9))
+    if not np.isfinite(thresholds[i]):
+        raise ValueError("an operating point by 'youden' needs scores that are better than chance")
+    lower = scores[scores < thresholds[i]]
+    return float(thresholds[i] + (lower.max() if len(lower) else 0)) / 2
+
+
 def operating_point(
     asked: np.ndarray,  # (N,) bool: the class in question
     scores: np.ndarray,  # (N,) its calibrated probability
     rule: float | str = 0.95,  # the sensitivity to reach, or 'youden'
     at_most: float = 1.0,  # the threshold is not higher than this
 ) -> dict:  # threshold, rule, and sensitivity and specificity reached on these cases
-    "The threshold on a class's probability that a rule asks for; ValueError where it cannot be had"
+    "The threshold on a class's probability that a rule asks for; ValueError where there is none"
     if rule != "youden" and (isinstance(rule, (str, bool)) or not 0 < rule <= 1):
         raise ValueError(
             f"the rule is a sensitivity, above 0 and at most 1, or 'youden', not {rule!r}"
         )
     if not asked.any() or asked.all():
         raise ValueError("an operating point needs cases of the class and others")
-    alarms, hit, thresholds = roc_curve(asked, scores, drop_intermediate=False)
-    # rounding must not make 19 of 20 fall short of 0.95
-    i = int(np.argmax(hit - alarms)) if rule == "youden" else int(np.argmax(hit >= rule - 1e-9))
-    if not np.isfinite(thresholds[i]):
-        raise ValueError("an operating point by 'youden' needs scores that are better than chance")
-    lower = scores[scores < thresholds[i]]
-    threshold = float(thresholds[i] + (lower.max() if len(lower) else 0)) / 2
+    threshold = _highest_threshold(asked, scores, rule)
     words = rule if rule == "youden" else f"sensitivity {rule:g}"
     if threshold > at_most:
         threshold, words = at_most, f"{words}, held down to {at_most:.3g}"
@@ -140,49 +146,55 @@ LEAST_CASES = 40  # validation cases below which a checkpoint cannot be calibrat
 
 
 @torch.inference_mode()
-def _seen(checkpoint: Checkpoint, pictures: torch.Tensor) -> tuple[np.ndarray, torch.Tensor]:
+def _logits_and_means(
+    checkpoint: Checkpoint, pictures: torch.Tensor
+) -> tuple[np.ndarray, torch.Tensor]:
     "Raw logits (N, C) and stage means (N, D) of canvases (N, h, w) uint8"
     logits, means = [], []
     for batch in pictures.split(32):
         x = checkpoint.preprocessing.normalise(batch / 255).to(next(checkpoint.net.parameters()))
-        features, seen = stage_means(checkpoint.net, x)
+        features, mean = stage_means(checkpoint.net, x)
         logits.append(as_logits(checkpoint.net.forward_head(features)).double().cpu())
-        means.append(seen.cpu())
+        means.append(mean.cpu())
     return torch.cat(logits).numpy(), torch.cat(means)
+
+
+def _operating_points(class_names: tuple, probs: np.ndarray, labels: np.ndarray, rule) -> dict:
+    "For every class but Normal that has enough cases, and enough others"
+    points = {}
+    for c, name in enumerate(class_names):
+        of_class = labels == c
+        enough = min(of_class.sum(), (~of_class).sum()) >= LEAST_OF_A_CLASS
+        if name != NORMAL and enough:
+            points[name] = operating_point(of_class, probs[:, c], rule, 1 / probs.shape[1])
+    return points
 
 # %% ../../nbs/4_model/09_calibration.ipynb #a557092c
 def calibrate(
     checkpoint: Checkpoint,  # in evaluation mode
-    pictures: torch.Tensor,  # (N, h, w) uint8 canvases of validation cases, which the training did not see
+    pictures: torch.Tensor,  # (N, h, w) uint8 canvases of validation cases, not trained on
     labels,  # (N,) true classes
     groups,  # (N,) what belongs together
     rule: float | str = 0.95,  # see `operating_point`
 ) -> Checkpoint:
-    "Temperature, operating points and the look of familiar pictures, from validation; ValueError for too few cases"
+    "Temperature, operating points, the look of familiar pictures; ValueError for too few cases"
     labels = np.asarray(labels)
     if len(labels) < LEAST_CASES:
         raise ValueError(
-            f"{len(labels)} validation cases are too few to calibrate a model; it takes {LEAST_CASES}"
+            f"{len(labels)} validation cases are too few to calibrate a model; "
+            f"it takes {LEAST_CASES}"
         )
-    logits, means = _seen(checkpoint, pictures)
+    logits, means = _logits_and_means(checkpoint, pictures)
     temperature = fit_temperature(logits, labels)
     probs = softmax(logits / temperature, 1)
-    enough = lambda c: LEAST_OF_A_CLASS <= (labels == c).sum() <= len(labels) - LEAST_OF_A_CLASS
-    points = {
-        name: operating_point(labels == c, probs[:, c], rule, 1 / probs.shape[1])
-        for c, name in enumerate(checkpoint.class_names)
-        if name != NORMAL and enough(c)
-    }
-    told = {
-        "num_images": len(labels),
-        "before": calibration_figures(softmax(logits, 1), labels),
-        "after": calibration_figures(probs, labels),
-    }
-    # a plain tensor, which can be saved
     return replace(
         checkpoint,
         temperature=temperature,
-        operating_points=points,
-        calibration=told,
-        novelty=fit_novelty(means.clone(), groups),
+        operating_points=_operating_points(checkpoint.class_names, probs, labels, rule),
+        calibration={
+            "num_images": len(labels),
+            "before": calibration_figures(softmax(logits, 1), labels),
+            "after": calibration_figures(probs, labels),
+        },
+        novelty=fit_novelty(means.clone(), groups),  # a plain tensor, which can be saved
     )

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEMO', 'CheckpointError', 'Checkpoint', 'build_net', 'save_checkpoint', 'is_half', 'load_checkpoint', 'start_from']
 
-# %% ../../nbs/4_model/04_checkpoint.ipynb #9153bfbe
+# %% ../../nbs/4_model/04_checkpoint.ipynb #b62e40ca
 import json
 import pickle
 import zipfile
@@ -20,7 +20,7 @@ from torch import nn
 
 from ..evidence.head import find_head
 from ..files import PACKAGE, __version__, atomic_path, fingerprint, six_digits
-from .checks import bad_network, bad_novelty, bad_use, misfit
+from .checks import bad_network, bad_novelty, bad_use, bad_weights
 from .novelty import Novelty
 from ..read.preprocessing import Preprocessing
 
@@ -29,6 +29,19 @@ class CheckpointError(ValueError):
     "A file that is no usable checkpoint: one line that says what is wrong"
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #e6f74f58
+_IN_HEADER = (
+    "architecture",
+    "class_names",
+    "model_args",
+    "temperature",
+    "evidence_scale",
+    "training",
+    "operating_points",
+    "calibration",
+    "localization",
+)
+
+
 @dataclass
 class Checkpoint:
     "A trained classifier and everything needed to use it"
@@ -37,61 +50,54 @@ class Checkpoint:
     architecture: str  # its name in timm
     class_names: tuple
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    # further arguments of timm.create_model, such as output_stride
-    model_args: dict = field(default_factory=dict)
+    model_args: dict = field(default_factory=dict)  # further ones of timm.create_model
     temperature: float = 1.0  # logits are divided by it before the softmax
-    evidence_scale: tuple | None = None  # per class, the local logit that is shown at full colour
+    evidence_scale: tuple | None = None  # per class, the local logit shown at full colour
     training: dict = field(default_factory=dict)  # a summary of how it came to be
-    # per class, a threshold on its probability, and its rule
-    operating_points: dict = field(default_factory=dict)
-    # on which cases the temperature was fitted, and what it changed
-    calibration: dict = field(default_factory=dict)
-    # from where on evidence counts as hot, chosen on validation
-    localization: dict = field(default_factory=dict)
+    operating_points: dict = field(default_factory=dict)  # per class, a threshold and its rule
+    calibration: dict = field(default_factory=dict)  # what fitting the temperature changed
+    localization: dict = field(default_factory=dict)  # from where on evidence counts as hot
     novelty: Novelty | None = None  # what familiar pictures look like to the network
     name: str = "untitled"
 
     @property
     def header(self) -> dict:
         "What the file says beside the weights, in plain JSON types"
-        kept = (
-            "architecture",
-            "class_names",
-            "model_args",
-            "temperature",
-            "evidence_scale",
-            "training",
-            "operating_points",
-            "calibration",
-            "localization",
-        )
-        return six_digits(
-            {
-                **{k: getattr(self, k) for k in kept},
-                "preprocessing": asdict(self.preprocessing),
-                "xray_explain": __version__,
-            }
-        )
+        values = {name: getattr(self, name) for name in _IN_HEADER}
+        values |= {"preprocessing": asdict(self.preprocessing), "xray_explain": __version__}
+        return six_digits(values)
 
     @property
     def fingerprint(self) -> str:
-        "SHA-256 of every weight and of the header: of the classifier, whatever its file is called"
-        tensors = dict(self.net.state_dict())
-        if self.novelty:
-            tensors |= {f"novelty.{f}": getattr(self.novelty, f) for f in Novelty.fields}
-        parts = [
-            p for name in sorted(tensors) for p in (name, tensors[name].detach().cpu().numpy())
-        ]
+        "SHA-256 of every weight and of the header, whatever the file is called"
+        tensors = dict(self.net.state_dict()) | _novelty_tensors(self.novelty)
+        parts: list = []
+        for name in sorted(tensors):
+            parts += [name, tensors[name].detach().cpu().numpy()]
         return fingerprint(json.dumps(self.header, sort_keys=True), *parts)
 
     @property
     def caveat(self) -> str:
         "What a reader of this model's output has to know"
-        return (
-            "The model was trained on synthetic phantoms."
-            if self.training.get("kind") == "phantom"
-            else ""
-        )
+        on_phantoms = self.training.get("kind") == "phantom"
+        return "The model was trained on synthetic phantoms." if on_phantoms else ""
+
+# %% ../../nbs/4_model/04_checkpoint.ipynb #77f72c4d
+_NOVELTY = "novelty."
+
+
+def _novelty_tensors(novelty: Novelty | None) -> dict:
+    "What describes familiar pictures, with names as in a file"
+    if novelty is None:
+        return {}
+    return {_NOVELTY + f: getattr(novelty, f) for f in Novelty.fields}
+
+
+def _take_novelty(weights: dict) -> Novelty | None:
+    "Take it out of a file's tensors again; None where there is nothing of the kind"
+    names = [name for name in weights if name.startswith(_NOVELTY)]
+    tensors = {name.removeprefix(_NOVELTY): weights.pop(name) for name in names}
+    return Novelty(**tensors) if tensors else None
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #add412fa
 def build_net(
@@ -107,12 +113,10 @@ def build_net(
     return timm.create_model(architecture, pretrained=False, num_classes=num_classes, **model_args)
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #bddfccd7
-_NOVELTY = "novelty."  # before the names of the tensors in a file that are no weights
-
-
-def _halved(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    keep = tensor.ndim < 2 or not tensor.is_floating_point()
-    return (tensor if keep else tensor.half()).contiguous()
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    "Convolutions and matrices in float16, anything else as it is"
+    whole = tensor.ndim < 2 or not tensor.is_floating_point()
+    return (tensor if whole else tensor.half()).contiguous()
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #cb81712f
 def save_checkpoint(
@@ -121,16 +125,12 @@ def save_checkpoint(
     half: bool = False,  # convolutions and matrices in float16
 ):
     "Write weights and header, atomically"
-    weights = {
-        k: _halved(k, v) if half else v.contiguous() for k, v in checkpoint.net.state_dict().items()
-    }
-    if checkpoint.novelty:
-        weights |= {
-            _NOVELTY + f: getattr(checkpoint.novelty, f).contiguous() for f in Novelty.fields
-        }
-    data = save(
-        weights, metadata={"xray_explain": json.dumps(checkpoint.header, ensure_ascii=False)}
-    )
+    tensors = {k: v.contiguous() for k, v in checkpoint.net.state_dict().items()}
+    if half:
+        tensors = {k: _halved(v) for k, v in tensors.items()}
+    tensors |= {k: v.contiguous() for k, v in _novelty_tensors(checkpoint.novelty).items()}
+    header = json.dumps(checkpoint.header, ensure_ascii=False)
+    data = save(tensors, metadata={"xray_explain": header})
     with atomic_path(path) as p:
         p.write_bytes(data)
 
@@ -146,7 +146,23 @@ def _tensors(path: Path) -> tuple[dict, dict]:
             f"{path.name}: not a readable safetensors file ({str(e).splitlines()[0]})"
         ) from None
 
-# %% ../../nbs/4_model/04_checkpoint.ipynb #268dc1ef
+
+def is_half(path: str | Path | None) -> bool:
+    "Whether a file of our own format holds weights in float16; None: the demo"
+    path = Path(path or DEMO)
+    if path.suffix != ".safetensors":
+        return False
+    return any(t.dtype == torch.float16 for t in _tensors(path)[1].values())
+
+
+DEMO = PACKAGE / "demo" / "bone_phantoms_b0.safetensors"
+
+# %% ../../nbs/4_model/04_checkpoint.ipynb #3de14af0
+def _tuples(values: dict) -> dict:
+    "JSON has lists where Python has tuples"
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
 def _read_safetensors(path: Path) -> tuple[dict, dict]:
     "Header and weights of our own format"
     metadata, weights = _tensors(path)
@@ -158,9 +174,10 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
             "bare weights can start a training, but cannot be used as a checkpoint"
         ) from None
     try:
+        preprocessing = Preprocessing(**_tuples(header["preprocessing"]))
         return {
             **header,
-            "preprocessing": Preprocessing(**_tuples(header["preprocessing"])),
+            "preprocessing": preprocessing,
             "novelty": _take_novelty(weights),
         }, weights
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -168,22 +185,9 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
             f"{path.name}: its header is broken, or made by a newer version; update xray_explain"
         ) from None
 
-# %% ../../nbs/4_model/04_checkpoint.ipynb #5532c34a
-def _take_novelty(weights: dict) -> Novelty | None:
-    "Take what describes familiar pictures out of a file's tensors; None where there is nothing of the kind"
-    taken = {
-        k.removeprefix(_NOVELTY): weights.pop(k) for k in list(weights) if k.startswith(_NOVELTY)
-    }
-    return Novelty(**taken) if taken else None
-
-
-def _tuples(values: dict) -> dict:
-    "JSON has lists where Python has tuples"
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
 # %% ../../nbs/4_model/04_checkpoint.ipynb #1deea279
 def _check_packing(path: Path):
-    "Refuse a PyTorch file, which is a zip without compression, that unpacks to more than it is"
+    "Refuse a PyTorch file, a zip without compression, that unpacks to more than it is"
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -195,112 +199,114 @@ def _check_packing(path: Path):
         ) from None
     if total > 2 * path.stat().st_size + 10**6:
         raise CheckpointError(
-            f"{path.name}: it claims to unpack to {total / 1e6:,.0f} MB, as no file of weights does; do not use it"
+            f"{path.name}: it claims to unpack to {total / 1e6:,.0f} MB, "
+            "as no file of weights does; do not use it"
         )
 
-# %% ../../nbs/4_model/04_checkpoint.ipynb #d0cd5abf
-def _read_pt(path: Path) -> tuple[dict, dict]:
-    "Header and weights of the original system's dictionary; nothing in the file is executed"
+# %% ../../nbs/4_model/04_checkpoint.ipynb #9c86b15d
+def _unpickled(path: Path) -> dict:
+    "A PyTorch file's content, without running anything in it"
     _check_packing(path)
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path.name}: refused, because opening it would run code that is stored in it; "
             "save the weights alone, or as safetensors"
         ) from None
     except Exception as e:  # a broken one raises anything
-        raise CheckpointError(
-            f"{path.name}: not a readable PyTorch file ({(str(e) or type(e).__name__).splitlines()[0]})"
-        ) from None
+        reason = (str(e) or type(e).__name__).splitlines()[0]
+        raise CheckpointError(f"{path.name}: not a readable PyTorch file ({reason})") from None
+
+# %% ../../nbs/4_model/04_checkpoint.ipynb #8c446d1e
+def _original_header(saved: dict) -> dict:
+    "What the original system's dictionary says, in our words"
+    model, data = saved["config"]["model"], saved["config"].get("data", {})
+    side, names = int(data.get("image_size", 224)), tuple(map(str, saved["class_names"]))
+    if int(model.get("num_classes", len(names))) != len(names):
+        raise CheckpointError(f"{len(names)} class names for {model['num_classes']} classes")
+    return {
+        "architecture": str(model["backbone"]),
+        "class_names": names,
+        # it always applied CLAHE, and squeezed pictures into a square
+        "preprocessing": Preprocessing((side, side), "stretch", "clahe"),
+        "training": {k: saved[k] for k in ("epoch", "val_loss") if k in saved},
+    }
+
+
+def _read_pt(path: Path) -> tuple[dict, dict]:
+    "Header and weights of the original system's dictionary; nothing in the file is executed"
+    saved = _unpickled(path)
     try:
-        model, data = saved["config"]["model"], saved["config"].get("data", {})
-        side = int(data.get("image_size", 224))
-        history = {k: saved[k] for k in ("epoch", "val_loss") if k in saved}
-        # the original system always applied CLAHE, and squeezed pictures into a square
-        way = Preprocessing((side, side), "stretch", "clahe")
-        names, weights = tuple(map(str, saved["class_names"])), dict(saved["model_state_dict"])
-        if int(model.get("num_classes", len(names))) != len(names):
-            raise CheckpointError(
-                f"{path.name}: {len(names)} class names for {model['num_classes']} classes"
-            )
-        header = {
-            "architecture": str(model["backbone"]),
-            "class_names": names,
-            "preprocessing": way,
-            "training": history,
-        }
-    except CheckpointError:
-        raise
+        return _original_header(saved), dict(saved["model_state_dict"])
+    except CheckpointError as e:
+        raise CheckpointError(f"{path.name}: {e}") from None
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
         raise CheckpointError(
             f"{path.name}: a PyTorch file without model_state_dict, class_names and "
             "config.model.backbone is no checkpoint of the original system"
         ) from None
-    return header, weights
 
-# %% ../../nbs/4_model/04_checkpoint.ipynb #4de0f566
-def is_half(path: str | Path | None) -> bool:
-    "Whether a file of our own format holds weights in float16; None: the demo"
-    path = Path(path or DEMO)
-    if path.suffix != ".safetensors":
-        return False
-    return any(t.dtype == torch.float16 for t in _tensors(path)[1].values())
-
-# %% ../../nbs/4_model/04_checkpoint.ipynb #1b5fc1a9
-DEMO = PACKAGE / "demo" / "bone_phantoms_b0.safetensors"
+# %% ../../nbs/4_model/04_checkpoint.ipynb #af6cc6a9
+def _build(header: dict) -> nn.Module:
+    args = header.get("model_args", {})
+    return build_net(header["architecture"], len(header["class_names"]), **args)
 
 
 def _sketch(header: dict) -> nn.Module:
     "The network without memory for its weights, so that a small file cannot ask for a giant"
-    make = lambda: build_net(
-        header["architecture"], len(header["class_names"]), **header.get("model_args", {})
-    )
     try:
         try:
             with torch.device("meta"):
-                return make()
+                return _build(header)
         except (NotImplementedError, RuntimeError):
-            return make()  # a few networks compute while they are built
+            return _build(header)  # a few networks compute while they are built
     except CheckpointError:
         raise
     except Exception as e:
-        raise CheckpointError(
-            f"timm cannot build {header['architecture']} ({str(e).splitlines()[0][:100]})"
-        ) from None
+        reason = str(e).splitlines()[0][:100]
+        raise CheckpointError(f"timm cannot build {header['architecture']} ({reason})") from None
 
-# %% ../../nbs/4_model/04_checkpoint.ipynb #787051d4
-def load_checkpoint(
-    path: str
-    | Path
-    | None = None,  # .safetensors, or the original system's .pt; None: the demo in this package
-) -> Checkpoint:
-    "A classifier ready for use; raises CheckpointError, before anything runs, for a file that does not fit"
-    path = Path(path or DEMO)
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: there is no such checkpoint")
-    header, weights = (_read_pt if path.suffix in (".pt", ".pth") else _read_safetensors)(path)
-    header.pop("xray_explain", None)  # the version that wrote it
+
+def _refusal(header: dict, weights: dict) -> str:
+    "Why a file is not used; '' where it may be"
     try:
-        why = (
+        return (
             bad_network(header)
-            or misfit(_sketch(header), weights)
+            or bad_weights(_sketch(header), weights)
             or bad_use(header)
             or bad_novelty(header.get("novelty"))
         )
     except CheckpointError as e:
-        why = e  # there is no such network
-    if why:
-        raise CheckpointError(f"{path.name}: {why}") from None
-    net = build_net(
-        header["architecture"], len(header["class_names"]), **header.get("model_args", {})
-    )
+        return str(e)  # there is no such network
+
+# %% ../../nbs/4_model/04_checkpoint.ipynb #787051d4
+def load_checkpoint(
+    path: str | Path | None = None,  # .safetensors, or the original's .pt; None: the demo
+) -> Checkpoint:
+    "A classifier ready for use; raises CheckpointError, before anything runs, for a file unfit"
+    path = Path(path or DEMO)
+    if not path.is_file():
+        raise CheckpointError(f"{path.name}: there is no such checkpoint")
+    read = _read_pt if path.suffix in (".pt", ".pth") else _read_safetensors
+    header, weights = read(path)
+    header.pop("xray_explain", None)  # the version that wrote it
+    if reason := _refusal(header, weights):
+        raise CheckpointError(f"{path.name}: {reason}")
+    net = _build(header)
     net.load_state_dict(weights)
     checkpoint = Checkpoint(net.eval().requires_grad_(False), **_tuples(header), name=path.stem)
     find_head(checkpoint.net)  # the exact path proves itself now, not at the first picture
     return checkpoint
 
-# %% ../../nbs/4_model/04_checkpoint.ipynb #f55ae5e0
+# %% ../../nbs/4_model/04_checkpoint.ipynb #b236ad48
+def _open_gates(net: nn.Module, names):
+    "Gates that got no weights let nearly everything through, and can still learn to close"
+    for name in names:
+        if name.endswith("se.conv_expand.bias"):
+            net.get_parameter(name).data.fill_(3.0)  # whose sigmoid is 0.95
+
+
 def start_from(
     net: nn.Module,  # changed in place
     path: str | Path,  # safetensors, with or without a header, or a .pt of the original system
@@ -310,15 +316,12 @@ def start_from(
     if not path.is_file():
         raise CheckpointError(f"{path.name}: there are no such weights")
     weights = _tensors(path)[1] if path.suffix == ".safetensors" else _read_pt(path)[1]
-    own = net.state_dict()
-    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    if 2 * len(fitting) < len([k for k in own if ".se." not in k]):
+    wanted = net.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in wanted and wanted[k].shape == v.shape}
+    if 2 * len(fitting) < len([k for k in wanted if ".se." not in k]):
         raise CheckpointError(
-            f"{path.name}: only {len(fitting)} of {len(own)} weights fit this network"
+            f"{path.name}: only {len(fitting)} of {len(wanted)} weights fit this network"
         )
     net.load_state_dict(fitting, strict=False)
-    for key in own.keys() - fitting.keys():
-        # the sigmoid of 3 is 0.95: an open gate that can still learn to close
-        if key.endswith("se.conv_expand.bias"):
-            net.get_parameter(key).data.fill_(3.0)
+    _open_gates(net, wanted.keys() - fitting.keys())
     return len(fitting)

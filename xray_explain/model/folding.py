@@ -8,6 +8,7 @@ __all__ = ['folded']
 # %% ../../nbs/4_model/02_folding.ipynb #f01d0003
 import copy
 from collections import Counter
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -19,73 +20,97 @@ from torch.nn.utils.parametrize import is_parametrized
 from ..evidence.head import TOLERANCE, as_logits, probes
 
 # %% ../../nbs/4_model/02_folding.ipynb #f01d0006
-def _pairs(net: nn.Module, x: torch.Tensor) -> list[tuple[str, str]]:
-    "Names of a convolution and of the norm that takes what it gives, each used once"
-    seen = []
+@dataclass(frozen=True, eq=False)
+class _Call:
+    "One use of a module in a forward pass"
+
+    name: str
+    module: nn.Module
+    given: torch.Tensor
+    out: torch.Tensor
+
+
+def _calls(net: nn.Module, x: torch.Tensor) -> list[_Call]:
+    "Convolutions and norms in the order in which a forward pass uses them"
+    calls: list[_Call] = []
 
     def note(name):
-        return lambda module, given, out: seen.append((name, module, given[0], out))
+        return lambda module, given, out: calls.append(_Call(name, module, given[0], out))
 
-    kinds = nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d
+    kinds = (nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d)
     hooks = [
-        m.register_forward_hook(note(n))
-        for n, m in net.named_modules()
-        if type(m) in kinds and not is_parametrized(m)
+        module.register_forward_hook(note(name))
+        for name, module in net.named_modules()
+        if type(module) in kinds and not is_parametrized(module)
     ]
     try:
         net(x)
     finally:
         for hook in hooks:
             hook.remove()
-    times = Counter(name for name, *_ in seen)
-    once = [(a, b) for a, b in pairwise(seen) if times[a[0]] == times[b[0]] == 1]
+    return calls
+
+# %% ../../nbs/4_model/02_folding.ipynb #3f5e10a1
+def _feeds(conv: _Call, norm: _Call) -> bool:
+    "Whether a norm with statistics takes the very tensor that a convolution has just given"
+    if not isinstance(conv.module, nn.Conv2d) or not isinstance(norm.module, nn.BatchNorm2d):
+        return False
+    return norm.given is conv.out and norm.module.running_mean is not None
+
+
+def _pairs(net: nn.Module, x: torch.Tensor) -> list[tuple[str, str]]:
+    "Names of a convolution and of the norm that takes what it gives, each used once"
+    calls = _calls(net, x)
+    times = Counter(call.name for call in calls)
     return [
-        (a[0], b[0])
-        for a, b in once
-        if isinstance(a[1], nn.Conv2d)
-        and isinstance(b[1], nn.BatchNorm2d)
-        and b[2] is a[3]
-        and b[1].running_mean is not None
+        (conv.name, norm.name)
+        for conv, norm in pairwise(calls)
+        if times[conv.name] == times[norm.name] == 1 and _feeds(conv, norm)
     ]
 
 # %% ../../nbs/4_model/02_folding.ipynb #5fd6a667
 def _fold(net: nn.Module, pairs: list[tuple[str, str]]):
     "Put the folded convolution into its place, and what the norm does beside into the norm's"
-    for conv, norm in pairs:
-        b = net.get_submodule(norm)
-        net.set_submodule(conv, fuse_conv_bn_eval(net.get_submodule(conv), b))
-        net.set_submodule(norm, b.act if isinstance(b, BatchNormAct2d) else nn.Identity())
+    for conv_name, norm_name in pairs:
+        conv, norm = net.get_submodule(conv_name), net.get_submodule(norm_name)
+        net.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+        rest = norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
+        net.set_submodule(norm_name, rest)
 
-
+# %% ../../nbs/4_model/02_folding.ipynb #3f5e10a6
 def _features(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return net.forward_features(x) if hasattr(net, "forward_features") else as_logits(net(x))
 
 
-def _probed(net: nn.Module):
+def _probed(net: nn.Module) -> tuple[torch.Tensor, torch.Tensor] | None:
     "The first probe that the network accepts, and its features; None where there is none"
     for x in probes(net):
         try:
             return x, _features(net, x)
         except (AssertionError, RuntimeError, ValueError):
             continue
+    return None
+
+
+def _copied(net: nn.Module) -> nn.Module:
+    return copy.deepcopy(net).eval().requires_grad_(False)
 
 # %% ../../nbs/4_model/02_folding.ipynb #621ea4dd
 def folded(
     net: nn.Module,  # left as it is; in float32
 ) -> nn.Module:
-    "A copy for evaluation whose batch norms are folded into convolutions, or just a copy where that would change the features"
+    "A copy for evaluation with folded batch norms, or just a copy where features would change"
+    device = next(net.parameters()).device.type
     with (
         torch.inference_mode(False),
         torch.no_grad(),
-        torch.autocast(next(net.parameters()).device.type, enabled=False),
+        torch.autocast(device, enabled=False),
     ):
-        copied = lambda: copy.deepcopy(net).eval().requires_grad_(False)
-        quick = copied()
+        quick = _copied(net)
         if (probed := _probed(quick)) is None:
             return quick
         x, before = probed
         _fold(quick, _pairs(quick, x))
-        same = torch.allclose(
-            before, _features(quick, x), rtol=0, atol=TOLERANCE * float(before.abs().max())
-        )
-        return quick if same else copied()
+        tolerance = TOLERANCE * float(before.abs().max())
+        same = torch.allclose(before, _features(quick, x), rtol=0, atol=tolerance)
+        return quick if same else _copied(net)

@@ -51,10 +51,9 @@ def guidance_loss(
         raise ValueError(f"the form of guidance is one of {', '.join(TERMS)}, not {form!r}")
     # by weights and not by picking cases, because a GPU would have to wait for their number
     outlined = masks.flatten(1).amax(1)
-    own = (evidence - evidence.mean(1, keepdim=True))[
-        torch.arange(len(labels), device=labels.device), labels
-    ]
+    centred = evidence - evidence.mean(1, keepdim=True)
+    of_class = centred[torch.arange(len(labels), device=labels.device), labels]
+    local = of_class * of_class[0].numel()
     covered = F.adaptive_avg_pool2d(masks[:, None], evidence.shape[2:])[:, 0]
-    return (TERMS[form](own * own[0].numel(), covered) * outlined).sum() / outlined.sum().clamp_min(
-        1
-    )
+    terms = TERMS[form](local, covered)
+    return (terms * outlined).sum() / outlined.sum().clamp_min(1)

@@ -17,10 +17,8 @@ from torch import nn
 def stage_means(
     net: nn.Module,  # a timm network in evaluation mode
     x: torch.Tensor,  # (B, 3, H, W) normalised pictures
-) -> tuple[
-    torch.Tensor, torch.Tensor
-]:  # features as from forward_features, and means (B, D) float32
-    "The last features, and the mean of every channel at every stage, from one forward pass"
+) -> tuple[torch.Tensor, torch.Tensor]:
+    "Features as from forward_features, and means (B, D) float32 of every stage, in one pass"
     features, stages = net.forward_intermediates(x)
     return features, torch.cat([s.float().mean((2, 3)) for s in stages], 1)
 

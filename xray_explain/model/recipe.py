@@ -18,64 +18,69 @@ CHOICES = {
     "keep": ("best", "last"),
     "precision": ("fp32", "bf16"),
 }
-
-
-def _option(default, told):
-    return field(default=default, metadata={"help": told})
+_HELP = {
+    "architecture": "a name from timm.list_models()",
+    "start": "weights to start from: a file, or 'hub' for timm's own; none: random weights",
+    "freeze": "stages of the network, the stem first, that keep the weights they start from; "
+    "4 halve the time",
+    "output_stride": "pixels per cell of the feature grid; 16 gives a finer heatmap",
+    "image_size": "rows and columns of the canvas",
+    "pose": "how pictures are turned: 'upright' by up to 15 degrees, "
+    "'any' also by quarter turns and upside down",
+    "fit": "'pad' keeps proportions, 'stretch' fills the canvas",
+    "contrast": "'none', 'stretch' or 'clahe'",
+    "epochs": "passes over the training cases",
+    "batch_size": "pictures in a step",
+    "rate": "highest learning rate, after a tenth of the steps; then along a cosine to 0",
+    "head_rate": "times that rate for the classifier, whose weights are new",
+    "ema": "decay of the running mean of the weights, which is what is validated and kept; "
+    "0: the weights themselves",
+    "weight_decay": "of AdamW",
+    "smoothing": "of the labels",
+    "dropout": "before the classifier",
+    "balance": "against unequal classes: 'weights' in the loss, 'sampling' of the cases, or 'none'",
+    "guidance": "weight of the term that asks for evidence inside the outlines "
+    "(1 is usual; 0: none)",
+    "form": "of that term: 'share', 'overlap' or 'outside'",
+    "precision": "'bf16' computes the network in bfloat16, with weights and losses in float32",
+    "keep": "which weights: 'best' on validation, or 'last', for a final training whose length "
+    "is known",
+    "patience": "epochs without a lower validation loss until the training ends",
+    "seed": "of everything that is left to chance",
+}
 
 # %% ../../nbs/4_model/05_recipe.ipynb #e4d3ed1e
+def _option(name: str, default):
+    return field(default=default, metadata={"help": _HELP[name]})
+
+
 @dataclass(frozen=True)
 class Recipe:
-    "Everything a training depends on, beside the pictures"
+    "Everything a training depends on, beside the pictures; ValueError for what cannot be trained"
 
-    architecture: str = _option("efficientnet_b0", "a name from timm.list_models()")
-    start: str = _option(
-        "", "weights to start from: a file, or 'hub' for timm's own; none: random weights"
-    )
-    freeze: int = _option(
-        0,
-        "stages of the network, the stem first, that keep the weights they start from; 4 halve the time",
-    )
-    output_stride: int = _option(
-        32, "pixels per cell of the feature grid; 16 gives a finer heatmap"
-    )
-    image_size: int = _option(224, "rows and columns of the canvas")
-    pose: str = _option(
-        "upright",
-        "how pictures are turned: 'upright' by up to 15 degrees, 'any' also by quarter turns and upside down",
-    )
-    fit: str = _option("pad", "'pad' keeps proportions, 'stretch' fills the canvas")
-    contrast: str = _option("none", "'none', 'stretch' or 'clahe'")
-    epochs: int = _option(12, "passes over the training cases")
-    batch_size: int = _option(32, "pictures in a step")
-    rate: float = _option(
-        1e-3, "highest learning rate, after a tenth of the steps; then along a cosine to 0"
-    )
-    head_rate: float = _option(10.0, "times that rate for the classifier, whose weights are new")
-    ema: float = _option(
-        0.98,
-        "decay of the running mean of the weights, which is what is validated and kept; 0: the weights themselves",
-    )
-    weight_decay: float = _option(0.05, "of AdamW")
-    smoothing: float = _option(0.05, "of the labels")
-    dropout: float = _option(0.2, "before the classifier")
-    balance: str = _option(
-        "weights",
-        "against unequal classes: 'weights' in the loss, 'sampling' of the cases, or 'none'",
-    )
-    guidance: float = _option(
-        0.0, "weight of the term that asks for evidence inside the outlines (1 is usual; 0: none)"
-    )
-    form: str = _option("overlap", "of that term: 'share', 'overlap' or 'outside'")
-    precision: str = _option(
-        "fp32", "'bf16' computes the network in bfloat16, with weights and losses in float32"
-    )
-    keep: str = _option(
-        "best",
-        "which weights: 'best' on validation, or 'last', for a final training whose length is known",
-    )
-    patience: int = _option(6, "epochs without a lower validation loss until the training ends")
-    seed: int = _option(0, "of everything that is left to chance")
+    architecture: str = _option("architecture", "efficientnet_b0")
+    start: str = _option("start", "")
+    freeze: int = _option("freeze", 0)
+    output_stride: int = _option("output_stride", 32)
+    image_size: int = _option("image_size", 224)
+    pose: str = _option("pose", "upright")
+    fit: str = _option("fit", "pad")
+    contrast: str = _option("contrast", "none")
+    epochs: int = _option("epochs", 12)
+    batch_size: int = _option("batch_size", 32)
+    rate: float = _option("rate", 1e-3)
+    head_rate: float = _option("head_rate", 10.0)
+    ema: float = _option("ema", 0.98)
+    weight_decay: float = _option("weight_decay", 0.05)
+    smoothing: float = _option("smoothing", 0.05)
+    dropout: float = _option("dropout", 0.2)
+    balance: str = _option("balance", "weights")
+    guidance: float = _option("guidance", 0.0)
+    form: str = _option("form", "overlap")
+    precision: str = _option("precision", "fp32")
+    keep: str = _option("keep", "best")
+    patience: int = _option("patience", 6)
+    seed: int = _option("seed", 0)
 
     def __post_init__(self):
         if self.batch_size < 2 or self.epochs < 1:
@@ -83,10 +88,8 @@ class Recipe:
         if self.freeze and not self.start:
             raise ValueError("freeze keeps weights as they start: name some with start")
         for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}"
-                )
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
 
     @property
     def model_args(self) -> dict:

@@ -20,7 +20,7 @@ from .pixels import MAX_PIXELS, plain_name, printable
 
 # %% ../../nbs/1_read/06_annotation.ipynb #249a54e4
 class AnnotationError(ValueError):
-    "An annotation that cannot be used; the message is one line: which file, what is wrong, what to do"
+    "An annotation that cannot be used; one line: which file, what is wrong, what to do"
 
 # %% ../../nbs/1_read/06_annotation.ipynb #d97e78a8
 def _corners(
@@ -39,14 +39,23 @@ def _centroid(
         return points.mean(axis=0)
     return points[0] + np.array([m["m10"], m["m01"]]) / m["m00"]
 
+
+def _is_outside(
+    box: np.ndarray,  # (4,) x0, y0, x1, y1
+    shape: tuple[int, int],  # rows and columns
+) -> bool:
+    "Whether nothing of the box is in the picture"
+    x0, y0, x1, y1 = box
+    return bool(x1 <= 0 or y1 <= 0 or x0 >= shape[1] or y0 >= shape[0])
+
 # %% ../../nbs/1_read/06_annotation.ipynb #f9c5c2fe
 def _fill(
     points: np.ndarray,  # (N, 2) x and y of a polygon
     shape: tuple[int, int],  # rows and columns
 ) -> np.ndarray:  # shape, uint8, 0 or 1
     "Pixels whose centre is inside; where there is none, the pixel that holds the centroid"
-    mask, (x0, y0, x1, y1) = np.zeros(shape, np.uint8), _corners(points)
-    if x1 <= 0 or y1 <= 0 or x0 >= shape[1] or y0 >= shape[0]:
+    mask: np.ndarray = np.zeros(shape, np.uint8)
+    if _is_outside(_corners(points), shape):
         return mask
     x, y = points.T - 0.5 - 1e-6
     mask[polygon(y, x, shape)] = 1
@@ -99,38 +108,32 @@ class Annotation:
 
     def outlines(
         self,
-        shape: tuple[int, int]
-        | None = None,  # rows and columns to stretch to; None keeps the picture's
+        shape: tuple[int, int] | None = None,  # to stretch to; None keeps the picture's
     ) -> list[np.ndarray]:  # of (N, 2) x and y
-        "Every lesion as a polygon; raises AnnotationError where the picture's size is needed and unknown"
+        "Every lesion as a polygon; raises AnnotationError where the picture's size is unknown"
         if self.shape is None:
             raise AnnotationError(f"{self.image_name}: the annotation lacks imageHeight; add it")
         rows, columns = shape or self.shape
-        return [
-            lesion.outline * (columns / self.shape[1], rows / self.shape[0])
-            for lesion in self.lesions
-        ]
+        scale = (columns / self.shape[1], rows / self.shape[0])
+        return [lesion.outline * scale for lesion in self.lesions]
 
     def mask(
         self,
-        shape: tuple[int, int]
-        | None = None,  # rows and columns to stretch to; None keeps the picture's
+        shape: tuple[int, int] | None = None,  # to stretch to; None keeps the picture's
     ) -> np.ndarray:  # shape, uint8, 0 or 1
         "Pixels of any lesion"
-        mask = np.zeros(shape or self.shape or (0, 0), np.uint8)
+        mask: np.ndarray = np.zeros(shape or self.shape or (0, 0), np.uint8)
         for points in self.outlines(shape):
             mask |= _fill(points, mask.shape)
         return mask
 
     def boxes(
         self,
-        shape: tuple[int, int]
-        | None = None,  # rows and columns to stretch to; None keeps the picture's
+        shape: tuple[int, int] | None = None,  # to stretch to; None keeps the picture's
     ) -> np.ndarray:  # (N, 4) float32 x0, y0, x1, y1
         "The smallest upright box around every lesion"
-        return np.array([_corners(points) for points in self.outlines(shape)], np.float32).reshape(
-            -1, 4
-        )
+        boxes = [_corners(points) for points in self.outlines(shape)]
+        return np.array(boxes, np.float32).reshape(-1, 4)
 
 # %% ../../nbs/1_read/06_annotation.ipynb #3850f278
 def _box_iou(
@@ -143,34 +146,32 @@ def _box_iou(
     return shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared)
 
 
+def _frames(rectangle: Lesion, polygon: Lesion) -> bool:
+    "Whether a rectangle only frames a polygon"
+    return polygon.label == rectangle.label and _box_iou(polygon.box, rectangle.box) >= 0.8
+
+
 def _without_doubles(
     lesions: list[Lesion],
 ) -> tuple[Lesion, ...]:
     "Without rectangles that only frame a polygon of the same label"
     polygons = [lesion for lesion in lesions if lesion.kind == "polygon"]
-    framed = lambda box: any(
-        p.label == box.label and _box_iou(p.box, box.box) >= 0.8 for p in polygons
+    return tuple(
+        lesion
+        for lesion in lesions
+        if lesion.kind != "rectangle" or not any(_frames(lesion, p) for p in polygons)
     )
-    return tuple(lesion for lesion in lesions if lesion.kind != "rectangle" or not framed(lesion))
 
 # %% ../../nbs/1_read/06_annotation.ipynb #48a14da1
-# how many each kind may have
-_POINTS = {
-    "polygon": range(3, 5001),
-    "rectangle": (2, 4),
-    "circle": (2,),
-}
-_MOST_SHAPES, _MOST_BYTES = 500, 100 * 10**6  # LabelMe may put the picture itself into its file
+_POINTS = {"polygon": range(3, 5001), "rectangle": (2, 4), "circle": (2,)}  # how many of a kind
 _FAR = 10**6  # pixels; no corner is further out
 
 
-def _lesion(
+def _points(
     shape: dict,  # one entry of LabelMe's `shapes`
-) -> Lesion:
-    "A checked lesion; raises AnnotationError"
-    kind = shape.get("shape_type") or "polygon"
-    if not isinstance(kind, str) or kind not in _POINTS:
-        raise AnnotationError("is no polygon, rectangle or circle; draw it as one")
+    kind: str,
+) -> np.ndarray:  # (N, 2) x and y
+    "Checked points; raises AnnotationError"
     try:
         points = np.array(shape["points"], float)
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -181,7 +182,18 @@ def _lesion(
         raise AnnotationError("has points far outside any picture; draw it again")
     if len(points) not in _POINTS[kind]:
         raise AnnotationError(f"has {len(points)} points; draw it again")
-    lesion = Lesion(printable(str(shape.get("label") or ""))[:200].strip(), kind, points)
+    return points
+
+
+def _lesion(
+    shape: dict,  # one entry of LabelMe's `shapes`
+) -> Lesion:
+    "A checked lesion; raises AnnotationError"
+    kind = shape.get("shape_type") or "polygon"
+    if not isinstance(kind, str) or kind not in _POINTS:
+        raise AnnotationError("is no polygon, rectangle or circle; draw it as one")
+    label = printable(str(shape.get("label") or ""))[:200].strip()
+    lesion = Lesion(label, kind, _points(shape, kind))
     if not cv2.contourArea(lesion.outline.astype(np.float32)):
         raise AnnotationError("has no area; delete it")
     return lesion
@@ -191,100 +203,119 @@ def _size(
     data: dict,  # a LabelMe file
 ) -> tuple[int, int] | None:
     "Rows and columns of the annotated picture"
-    shape: tuple = (data.get("imageHeight"), data.get("imageWidth"))
-    if shape == (None, None):
+    rows, columns = data.get("imageHeight"), data.get("imageWidth")
+    if rows is None and columns is None:
         return None
-    if all(type(side) is int and side > 0 for side in shape):
-        if shape[0] * shape[1] <= MAX_PIXELS:
-            return shape
+    # not isinstance: True is an int, too
+    if not (type(rows) is int and type(columns) is int and rows > 0 and columns > 0):
         raise AnnotationError(
-            f"imageHeight and imageWidth make more than {MAX_PIXELS // 10**6} million pixels; check them"
+            "imageHeight or imageWidth is no positive whole number; save it in LabelMe again"
         )
-    raise AnnotationError(
-        "imageHeight or imageWidth is no positive whole number; save it in LabelMe again"
-    )
+    if rows * columns > MAX_PIXELS:
+        limit = MAX_PIXELS // 10**6
+        raise AnnotationError(
+            f"imageHeight and imageWidth make more than {limit} million pixels; check them"
+        )
+    return rows, columns
 
 # %% ../../nbs/1_read/06_annotation.ipynb #3e5f5091
-def _parse(
+_MOST_SHAPES = 500
+
+
+def _shapes(
     text: str,  # content of a LabelMe file
-) -> Annotation:
-    "A checked annotation; raises AnnotationError"
+) -> tuple[dict, list]:  # everything, and its shapes
+    "A LabelMe file taken apart; raises AnnotationError"
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
         raise AnnotationError("this is no JSON; save it in LabelMe again") from None
-    if not (isinstance(data, dict) and isinstance(data.get("shapes"), list)):
+    shapes = data.get("shapes") if isinstance(data, dict) else None
+    if not isinstance(shapes, list):
         raise AnnotationError(
             "this is no LabelMe file, it has no list of shapes; save it in LabelMe again"
         )
-    if len(data["shapes"]) > _MOST_SHAPES:
-        raise AnnotationError(
-            f"it has {len(data['shapes'])} shapes, more than {_MOST_SHAPES}; check it"
-        )
-    lesions, size = [], _size(data)
-    for n, shape in enumerate(data["shapes"], 1):
+    if len(shapes) > _MOST_SHAPES:
+        raise AnnotationError(f"it has {len(shapes)} shapes, more than {_MOST_SHAPES}; check it")
+    return data, shapes
+
+
+def _parse(
+    text: str,  # content of a LabelMe file
+) -> Annotation:
+    "A checked annotation; raises AnnotationError"
+    data, shapes = _shapes(text)
+    size = _size(data)
+    lesions = []
+    for number, shape in enumerate(shapes, 1):
         try:
-            lesions.append(_lesion(shape if isinstance(shape, dict) else {}))
+            lesion = _lesion(shape if isinstance(shape, dict) else {})
         except AnnotationError as e:
-            raise AnnotationError(f"shape {n} {e}") from None
-        x0, y0, x1, y1 = lesions[-1].box
-        if size and (x1 <= 0 or y1 <= 0 or x0 >= size[1] or y0 >= size[0]):
+            raise AnnotationError(f"shape {number} {e}") from None
+        if size and _is_outside(lesion.box, size):
             raise AnnotationError(
-                f"shape {n} lies outside the picture; check that the files belong together"
+                f"shape {number} lies outside the picture; check that the files belong together"
             )
+        lesions.append(lesion)
     return Annotation(_without_doubles(lesions), size, plain_name(data.get("imagePath") or ""))
 
 # %% ../../nbs/1_read/06_annotation.ipynb #866468f9
+_MOST_BYTES = 100 * 10**6  # LabelMe may put the picture itself into its file
+
+
+def _text(path: Path) -> str:
+    "Content of a file of reasonable size"
+    status = path.stat()
+    if status.st_size > _MOST_BYTES:
+        raise AnnotationError(
+            f"it is larger than {_MOST_BYTES // 10**6} MB; save it without the picture"
+        )
+    if stat.S_ISFIFO(status.st_mode):
+        raise AnnotationError("it is no file; check the path")
+    return path.read_text(encoding="utf-8-sig")
+
+
 def read_annotation(
     path: str | Path,  # LabelMe's JSON file
 ) -> Annotation:
     "Lesions of a LabelMe file, without frames around polygons; raises AnnotationError in one line"
     try:
-        status = Path(path).stat()
-        if status.st_size > _MOST_BYTES:
-            raise AnnotationError(
-                f"it is larger than {_MOST_BYTES // 10**6} MB; save it without the picture"
-            )
-        if stat.S_ISFIFO(status.st_mode):
-            raise AnnotationError("it is no file; check the path")  # it would be waited for
-        return _parse(Path(path).read_text(encoding="utf-8-sig"))
+        return _parse(_text(Path(path)))
     except UnicodeDecodeError:
-        why = "this is no text in UTF-8; save it in LabelMe again"
+        reason = "this is no text in UTF-8; save it in LabelMe again"
     except OSError as e:
-        why = f"it cannot be opened ({e.strerror}); check the path"
+        reason = f"it cannot be opened ({e.strerror}); check the path"
     except AnnotationError as e:
-        why = e
-    raise AnnotationError(f"{plain_name(path)}: {why}")
+        reason = str(e)
+    raise AnnotationError(f"{plain_name(path)}: {reason}")
 
 # %% ../../nbs/1_read/06_annotation.ipynb #7fad655f
+def _labelme_shape(lesion: Lesion) -> dict:
+    return {
+        "label": lesion.label,
+        "points": lesion.points,
+        "group_id": None,
+        "shape_type": lesion.kind,
+        "flags": {},
+    }
+
+
 def write_annotation(
     path: str | Path,  # the JSON file to write
     annotation: Annotation,
 ):
     "Write a file that LabelMe opens, with the picture's bare name and without its pixels"
-    shapes = [
-        {
-            "label": lesion.label,
-            "points": lesion.points,
-            "group_id": None,
-            "shape_type": lesion.kind,
-            "flags": {},
-        }
-        for lesion in annotation.lesions
-    ]
     rows, columns = annotation.shape or (None, None)
-    write_json(
-        path,
-        {
-            "version": "5.4.1",
-            "flags": {},
-            "shapes": shapes,
-            "imagePath": annotation.image_name,
-            "imageData": None,
-            "imageHeight": rows,
-            "imageWidth": columns,
-        },
-    )
+    content: dict = {
+        "version": "5.4.1",
+        "flags": {},
+        "shapes": [_labelme_shape(lesion) for lesion in annotation.lesions],
+        "imagePath": annotation.image_name,
+        "imageData": None,
+        "imageHeight": rows,
+        "imageWidth": columns,
+    }
+    write_json(path, content)
 
 # %% ../../nbs/1_read/06_annotation.ipynb #24496896
 def load_annotation_mask(
@@ -292,5 +323,7 @@ def load_annotation_mask(
     target_size: int | tuple[int, int] = 224,  # side of a square, or rows and columns
 ) -> np.ndarray:  # (target, target) or (rows, columns) uint8, 0 or 1
     "The outlined lesions, stretched to the target like the picture; raises AnnotationError"
-    shape = (target_size, target_size) if isinstance(target_size, int) else tuple(target_size)
-    return read_annotation(ann_path).mask(shape)
+    if isinstance(target_size, int):
+        target_size = (target_size, target_size)
+    rows, columns = target_size
+    return read_annotation(ann_path).mask((rows, columns))

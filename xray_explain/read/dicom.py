@@ -6,6 +6,8 @@
 __all__ = ['read_dicom']
 
 # %% ../../nbs/1_read/02_dicom.ipynb #2ee259fb
+from typing import BinaryIO
+
 import numpy as np
 import pydicom
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
@@ -16,20 +18,21 @@ from .pixels import RadiographError, by_range, check_size, quiet
 # %% ../../nbs/1_read/02_dicom.ipynb #537e9249
 _TAGS = (
     "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
-    "BitsAllocated BitsStored HighBit PixelRepresentation PixelData PixelPaddingValue PixelPaddingRangeLimit "
-    "RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence VOILUTFunction WindowCenter "
-    "WindowWidth PixelSpacing ImagerPixelSpacing Modality BodyPartExamined ViewPosition Laterality "
-    "ImageLaterality BurnedInAnnotation"
+    "BitsAllocated BitsStored HighBit PixelRepresentation PixelData PixelPaddingValue "
+    "PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence "
+    "VOILUTFunction WindowCenter WindowWidth PixelSpacing ImagerPixelSpacing Modality "
+    "BodyPartExamined ViewPosition Laterality ImageLaterality BurnedInAnnotation"
 ).split()
 
+# %% ../../nbs/1_read/02_dicom.ipynb #ccdabe8c
 _TERMS = {  # fact: (tags that may hold it, terms that are let through)
     "modality": (["Modality"], "CR DX RG RF XA MG OT SC CT MR"),
     "body_part": (
         ["BodyPartExamined"],
-        "ABDOMEN ACJOINT ANKLE ARM CALCANEUS CALF CHEST CLAVICLE COCCYX CSPINE ELBOW EXTREMITY FEMUR FINGER "
-        "FOOT FOREARM HAND HEAD HEEL HIP HUMERUS JAW KNEE LEG LOWERLEG LSPINE NECK PATELLA PELVIS RADIUS "
-        "RADIUSULNA RIB SACRUM SCAPULA SHOULDER SIJOINT SKULL SPINE STERNUM THIGH THUMB TIBIA TIBIAFIBULA "
-        "TOE TSPINE ULNA UPPERARM WRIST",
+        "ABDOMEN ACJOINT ANKLE ARM CALCANEUS CALF CHEST CLAVICLE COCCYX CSPINE ELBOW EXTREMITY "
+        "FEMUR FINGER FOOT FOREARM HAND HEAD HEEL HIP HUMERUS JAW KNEE LEG LOWERLEG LSPINE NECK "
+        "PATELLA PELVIS RADIUS RADIUSULNA RIB SACRUM SCAPULA SHOULDER SIJOINT SKULL SPINE STERNUM "
+        "THIGH THUMB TIBIA TIBIAFIBULA TOE TSPINE ULNA UPPERARM WRIST",
     ),
     "view": (["ViewPosition"], "AP PA LL RL RLD LLD RLO LLO"),
     "laterality": (["ImageLaterality", "Laterality"], "R L U B"),
@@ -45,7 +48,7 @@ def _facts(
     ds: pydicom.Dataset,
 ) -> dict:
     "How the picture was acquired, in the standard's own terms, and how it is stored"
-    facts = {}
+    facts: dict = {}
     for fact, (tags, terms) in _TERMS.items():
         values = [str(ds.get(tag, "")).strip().upper() for tag in tags]
         facts |= {fact: value for value in values if value in terms.split()}
@@ -54,7 +57,7 @@ def _facts(
 # %% ../../nbs/1_read/02_dicom.ipynb #13462c27
 def _spacing(
     ds: pydicom.Dataset,
-) -> tuple[float, float] | None:  # mm
+) -> tuple[float, float] | None:  # mm between rows and between columns
     "Calibrated pixel spacing, else the detector's, which does not know the magnification"
     for tag in ("PixelSpacing", "ImagerPixelSpacing"):
         value = tuple(float(v) for v in ds.get(tag) or ())
@@ -70,9 +73,8 @@ def _through_lut(
     "Values through the first VOI look-up table, scaled by the table's own extremes"
     descriptor = ds.VOILUTSequence[0].LUTDescriptor
     entries, first = descriptor[0] or 2**16, descriptor[1]
-    descriptor[2] = (
-        16  # pydicom counts entries in the type of the output, and 8 bits would overflow
-    )
+    # pydicom counts entries in the type of the output, and 8 bits would overflow
+    descriptor[2] = 16
     steps = np.clip(np.rint(values), first, first + entries - 1).astype(np.int64)
     table = apply_voi_lut(np.arange(first, first + entries), ds, index=0)
     low, high = float(table.min()), float(table.max())
@@ -82,9 +84,7 @@ def _through_lut(
 def _through_voi(
     values: np.ndarray,  # (H, W) numbers after the rescale
     ds: pydicom.Dataset,
-) -> (
-    np.ndarray | None
-):  # (H, W) in [0, 1]; None where there is no window, or none that the standard allows
+) -> np.ndarray | None:  # (H, W) in [0, 1]; None without a window that the standard allows
     "Values through the first VOI look-up table or window of the file"
     if ds.get("VOILUTSequence"):
         return _through_lut(values, ds)
@@ -95,7 +95,9 @@ def _through_voi(
             low, high = apply_voi_lut(np.array([-1e12, 1e12]), ds, index=0)
     except ValueError:
         return None
-    return (apply_voi_lut(values, ds, index=0) - low) / (high - low) if high != low else None
+    if high == low:
+        return None
+    return (apply_voi_lut(values, ds, index=0) - low) / (high - low)
 
 # %% ../../nbs/1_read/02_dicom.ipynb #cd530875
 def _padding(
@@ -108,21 +110,32 @@ def _padding(
         return np.zeros(stored.shape, bool)
     low, high = sorted((value, ds.get("PixelPaddingRangeLimit", value)))
     padding = (stored >= low) & (stored <= high)
-    return padding if not padding.all() else np.zeros(stored.shape, bool)
+    if padding.all():
+        return np.zeros(stored.shape, bool)
+    return padding
 
 # %% ../../nbs/1_read/02_dicom.ipynb #40608ddb
+def _luminance(
+    stored: np.ndarray,  # (H, W, 3)
+    bits: int,
+) -> np.ndarray:  # (H, W) float32 in [0, 1]
+    "Grey of a colour picture (Rec. 601); a colour at a time, since all at once fill the memory"
+    weights = np.array([0.299, 0.587, 0.114], np.float32) / np.float32(2**bits - 1)
+    grey = np.zeros(stored.shape[:2], np.float32)
+    for c, weight in enumerate(weights):
+        grey += stored[..., c] * weight
+    return grey
+
+
 def _shown(
     ds: pydicom.Dataset,
 ) -> np.ndarray:  # (H, W) in [0, 1]
     "What a viewer would show, bones bright, padding black"
     stored = ds.pixel_array
-    if stored.ndim == 3:  # a colour at a time, since all at once would fill the memory
-        weights = np.float32([0.299, 0.587, 0.114]) / np.float32(2**ds.BitsStored - 1)
-        grey = np.zeros(stored.shape[:2], np.float32)
-        for c, weight in enumerate(weights):
-            grey += stored[..., c] * weight
-        return grey
-    values, padding = apply_modality_lut(stored, ds), _padding(stored, ds)
+    if stored.ndim == 3:
+        return _luminance(stored, ds.BitsStored)
+    values = apply_modality_lut(stored, ds)
+    padding = _padding(stored, ds)
     shown = _through_voi(values, ds)
     if shown is None:
         shown = by_range(values, ~padding)
@@ -131,13 +144,17 @@ def _shown(
     return np.where(padding, 0, shown)
 
 # %% ../../nbs/1_read/02_dicom.ipynb #20379e96
+def _beyond_meta(tag, vr, length) -> bool:
+    "Whether the file's first group, which says how the rest is stored, is over"
+    return tag.group != 2
+
+
 def _syntax(
-    file,  # binary file object
+    file: BinaryIO,
 ) -> str:  # name of the transfer syntax
-    "How the pixels are stored, from the file's first group; files that must be inflated first are refused"
+    "How the pixels are stored; files that must be inflated first are refused"
     file.seek(132)
-    beyond = lambda tag, vr, length: tag.group != 2
-    meta = pydicom.filereader.read_dataset(file, False, True, stop_when=beyond)
+    meta = pydicom.filereader.read_dataset(file, False, True, stop_when=_beyond_meta)
     syntax = pydicom.uid.UID(meta.TransferSyntaxUID)
     if syntax.is_private or not syntax.is_transfer_syntax:
         return "an unknown transfer syntax"
@@ -161,10 +178,25 @@ def _check_dicom(
     check_size(ds.Rows, ds.Columns)
 
 # %% ../../nbs/1_read/02_dicom.ipynb #636c36e9
+def _decoded(
+    ds: pydicom.Dataset,
+    syntax: str,  # for the message
+) -> np.ndarray:  # (H, W) in [0, 1]
+    "`_shown`; RadiographError where no decoder knows how the pixels are stored"
+    # GDCM ends the process at some broken JPEG 2000 pictures, where Pillow raises an error
+    if ds.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes:
+        ds.pixel_array_options(decoding_plugin="pillow")
+    try:
+        return _shown(ds)
+    except (RuntimeError, NotImplementedError):
+        message = f"its pixels cannot be decoded ({syntax}); export it as uncompressed DICOM"
+        raise RadiographError(message) from None
+
+
 def read_dicom(
-    file,  # binary file object
+    file: BinaryIO,
 ) -> dict:  # fields of a Radiograph
-    "Pixels, spacing and facts of a DICOM file"
+    "Pixels, spacing and facts of a DICOM file; raises RadiographError, and what pydicom raises"
     with quiet():
         syntax = _syntax(file)
         file.seek(0)
@@ -172,16 +204,8 @@ def read_dicom(
         for empty in [element.tag for element in ds if element.is_empty]:
             del ds[empty]
         _check_dicom(ds)
-        # GDCM ends the process at some broken JPEG 2000 pictures, where Pillow raises an error
-        if ds.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes:
-            ds.pixel_array_options(decoding_plugin="pillow")
-        try:
-            pixels = _shown(ds)
-        except (RuntimeError, NotImplementedError):
-            what = f"its pixels cannot be decoded ({syntax})"
-            raise RadiographError(f"{what}; export it as uncompressed DICOM") from None
         return {
-            "pixels": pixels,
+            "pixels": _decoded(ds, syntax),
             "format": "DICOM",
             "spacing": _spacing(ds),
             "facts": _facts(ds) | {"transfer_syntax": syntax},

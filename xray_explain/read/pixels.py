@@ -35,9 +35,8 @@ def plain_name(
     return printable(last) or "image"
 
 # %% ../../nbs/1_read/01_pixels.ipynb #84584a93
-MAX_PIXELS = (
-    40_000_000  # more is refused before decoding; so many take less than 1 GB and, on one core, 2 s
-)
+# more is refused before decoding; so many take less than 1 GB and, on one core, 2 s
+MAX_PIXELS = 40_000_000
 MIN_SIDE = 16  # pixels; less shows no bone
 
 
@@ -64,7 +63,8 @@ def quiet():
     log = logging.getLogger("pydicom")
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before, log.disabled = log.disabled, True
+        before = log.disabled
+        log.disabled = True
         try:
             yield
         finally:

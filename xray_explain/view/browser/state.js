@@ -1,0 +1,53 @@
+// One view on a page: its elements, the model that it shares with Python, and the picture that is looked at.
+import { layout } from "./geometry.js";
+import { PAGE } from "./page.js";
+
+/** What a reader turns: traits of the model, and names of the controls. */
+export const TURNED = ["case_idx", "class_idx", "versus", "method", "scale", "colours", "opacity", "threshold", "contour",
+  "outline", "window", "level", "zoom", "centre"];
+
+export const one = (view, selector) => view.root.querySelector(selector);
+export const all = (view, selector) => [...view.root.querySelectorAll(selector)];
+
+/** An empty view in `el`. */
+export function newView(model, el) {
+  const root = document.createElement("section");
+  root.className = "xe";
+  root.setAttribute("aria-label", "Radiograph and evidence");
+  root.dataset.lmSuppressShortcuts = "true";  // JupyterLab's single-key commands keep out
+  root.innerHTML = PAGE;
+  el.append(root);
+  return {
+    model, root, canvases: [...root.querySelectorAll("canvas")], panes: [...root.querySelectorAll(".xe-pane")],
+    config: null,   // what the setup brought: classes, options, ranges, colours
+    picture: null,  // what there is to know of it, its greys as a pyramid, and the maps of every class
+    levels: null,
+    maps: null,
+    point: null,    // x and y of the reading point in the picture
+    sampled: null,  // the greys of the pane as it is laid out now
+    frame: 0,       // of the drawing that is asked for
+    file: null,     // on its way to Python
+  };
+}
+
+export const lookOf = ({ model }) => Object.fromEntries(TURNED.map((name) => [name, model.get(name)]));
+
+export function turn({ model }, changes) {
+  for (const [name, value] of Object.entries(changes)) model.set(name, value);
+  model.save_changes();
+}
+
+/** Window, level and zoom as a picture comes with them. */
+export function reset(view) {
+  if (view.config) turn(view, view.config.untouched);
+}
+
+/** Say what is awaited; "" when it has come. */
+export function busy(view, text) {
+  one(view, ".xe-busy").textContent = text;
+  view.root.classList.toggle("xe-waits", !!text);
+}
+
+/** How the picture lies in its panes now. */
+export const layoutOf = ({ picture, canvases: [canvas], model }) =>
+  layout(picture.shape, [canvas.height, canvas.width], model.get("zoom"), model.get("centre"));
