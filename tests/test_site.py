@@ -58,7 +58,7 @@ def address(tmp_path_factory):
     "The built site behind a server on this machine"
     try:
         import latex2mathml  # noqa: E401, F401
-        import smalldocs
+        import smalldocs  # noqa: F401
     except ImportError:
         absent("needs smalldocs and latex2mathml; pip install -e '.[dev]'")
     home = tmp_path_factory.mktemp("site")
