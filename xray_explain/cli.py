@@ -499,7 +499,7 @@ def _output_options(p):
 
 # %% ../nbs/99_cli.ipynb #bcf8ef70
 def _machine_options(p):
-    _add(p, "batch_size", 16, "pictures in a forward pass")
+    _add(p, "batch_size", 16, "pictures of a batch; on a GPU, of a forward pass")
     _add(
         p,
         "workers",
