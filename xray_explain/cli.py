@@ -129,9 +129,8 @@ def _audit_parser(p):
 
 def audit(args) -> int:
     "Say what a data set holds and what is wrong with it"
-    from xray_explain.report.audit_pages import audit_text, save_audit
-
     from xray_explain.data.audit import audit as audit_data
+    from xray_explain.report.audit_pages import audit_text, save_audit
 
     audited = audit_data(args.data, args.split_file)
     paths = save_audit(audited, args.output_dir)

@@ -236,6 +236,8 @@ def causal_records(
     progress: bool = True,
 ) -> pd.DataFrame:  # as `reliance_records` gives them, with share_inside and hit
     "Drops of a sample of the outlined cases, beside where the evidence for the true class lies"
+    if records.empty:
+        return pd.DataFrame()  # no case has an outline
     located = records.query("map == 'evidence' and shown_class == 'true'").reset_index(drop=True)
     chosen = np.arange(len(located)) if full else spread_sample(located.label, located.area, k)
     names = list(located.image_id[chosen])
