@@ -45,7 +45,11 @@ def test_the_import_is_light(code):
 
 
 @pytest.mark.parametrize(
-    "module", ["readers", "finding", "sources", "records", "radiograph", "annotation"]
+    "module",
+    [
+        *("read.processes", "read.sources", "read.radiograph", "read.annotation"),
+        *("infer.record", "infer.journal", "infer.results", "infer.pseudonyms"),
+    ],
 )
 def test_what_reads_pictures_does_without_torch(module):
     told = subprocess.run(
@@ -98,29 +102,6 @@ def files(wheel):
         return {n: z.read(n) for n in z.namelist() if not n.endswith("RECORD")}
 
 
-def test_no_module_uses_one_that_is_read_later():
-    "The notebooks are read in the order of their names"
-    told = [
-        (path.stem, path.read_text(encoding="utf-8"))
-        for path in (ROOT / "xray_explain").glob("*.py")
-    ]
-    from_notebook = {name: re.search(r"# %% \.\./nbs/(\S+)\.ipynb", text) for name, text in told}
-    notebook = {name: found[1] for name, found in from_notebook.items() if found}
-    used = [
-        (name, other)
-        for name, text in told
-        if name in notebook
-        for other in re.findall(r"^\s*from \.(\w+) import", text, re.M)
-    ]
-    assert len(used) > 100
-    later = [
-        f"{notebook[a]} uses {notebook[b]}"
-        for a, b in used
-        if b in notebook and notebook[b] > notebook[a]
-    ]
-    assert not later, later
-
-
 def test_the_sdist_makes_the_same_wheel(built):
     sdist, second, first = built
     assert files(first) == files(second)
@@ -139,7 +120,8 @@ def test_the_sdist_makes_the_same_wheel(built):
         f"xray_explain/report/notebooks/{p.name}"
         for p in (ROOT / "nbs" / "reports").glob("*.ipynb")
     } <= names
-    assert {f"xray_explain/{p.name}" for p in (ROOT / "xray_explain").glob("*.py")} <= names
+    modules = [p for kind in ("py", "pyi") for p in (ROOT / "xray_explain").rglob(f"*.{kind}")]
+    assert {p.relative_to(ROOT).as_posix() for p in modules} <= names and len(modules) > 90
     assert [n for n in names if n.endswith("LICENSE")] and not [
         n for n in names if n.startswith(("tests", "nbs"))
     ]
