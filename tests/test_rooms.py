@@ -98,7 +98,7 @@ def test_the_front_door_opens_onto_every_room():
     import xray_explain as xe
 
     assert set(xe.__all__) == {*public_names(), "__version__"}
-    assert {*public_names()} <= {*dir(xe)} and len(public_names()) == 29
+    assert {*public_names()} <= {*dir(xe)}
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text("utf-8"))
     rooms = {node.module.split(".")[0] for node in stub.body if isinstance(node, ast.ImportFrom)}
     assert rooms == {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").is_file()}
@@ -154,3 +154,17 @@ def test_the_grain_is_measured():
     assert grain.wide_share([source + wide]) == 1 / 5
     assert grain.floors({"a": set(), "b": {"a"}, "c": {"a", "b"}}) == 3
     assert grain.rooms({"a.x": {"a.y", "b"}, "a.y": set(), "b": set()}) == {"a": {"b"}, "b": set()}
+
+
+def test_the_shortest_use_in_the_docstring_works(tmp_path, monkeypatch):
+    import cv2
+
+    import xray_explain as xe
+
+    code = xe.__doc__.split("\n\nRooms")[0].split("\n\n", 1)[1]
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("knee.png", (xe.make_phantom(3, "Benign", size=200).image * 255).astype("uint8"))
+    names: dict = {}
+    exec("\n".join(line.removeprefix("    ") for line in code.splitlines()), names)
+    assert names["inference"].prediction in names["checkpoint"].class_names
+    assert names["x"].shape == (1, 3, 224, 224)

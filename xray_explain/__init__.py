@@ -5,9 +5,10 @@
     checkpoint = xe.load_checkpoint()  # the demo model; or the path of your own
     inference = xe.infer_image(checkpoint, "knee.png")
     inference.prediction, inference.confidence, inference.evidence_in_words
-    xe.explain(checkpoint, x).evidence  # every class's map from one forward pass, (B, C, h, w)
+    x = checkpoint.preprocessing.tensor(xe.read_radiograph("knee.png"))[None]  # (1, 3, H, W)
+    xe.explain(checkpoint, x).evidence  # every class's map from one forward pass, (1, C, h, w)
 
-Rooms, each of which knows only those before it:
+Rooms, each of which knows only those before it (`files` and `wording` are known to all):
 
     read      a file as a picture, an outline as a mask
     data      data sets, their audit and split; synthetic radiographs
@@ -20,7 +21,7 @@ Rooms, each of which knows only those before it:
     view      the interactive view
     cli       the same from a terminal
 
-What stands here is imported when it is first used; everything else by its room, as in
+The names below are imported when they are first used; everything else by its room, as in
 `from xray_explain.measure.bootstrap import group_weights`.
 """
 
