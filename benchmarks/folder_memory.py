@@ -15,9 +15,10 @@ import numpy as np
 RUN = """
 import resource, sys
 import torch
-from xray_explain.engine import Options, run
-from xray_explain.model import Checkpoint, Preprocessing, build_net
-from xray_explain.sources import from_folder
+from xray_explain.infer.folder import Options, run
+from xray_explain.model.checkpoint import Checkpoint, build_net
+from xray_explain.read.preprocessing import Preprocessing
+from xray_explain.read.sources import from_folder
 torch.manual_seed(0)
 model = Checkpoint(build_net(sys.argv[3], 3).eval().requires_grad_(False), sys.argv[3], ("Normal", "Benign", "Malignant"), Preprocessing())
 sources, count = from_folder(sys.argv[1])
