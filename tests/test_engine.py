@@ -519,13 +519,22 @@ def test_pseudonym_of_one_picture_is_that_in_a_folder(mixed, thrifty, tmp_path, 
 
 @pytest.mark.parametrize(
     "option",
-    [["--workers", "77"], ["--batch-size", "3"], ["--no-resume"], ["--engine", "ray"]],
+    [["--engine", "ray"], ["--ray-address", "127.0.0.1:1"]],
 )
 def test_what_only_a_folder_can_use_is_refused(mixed, tmp_path, capsys, option):
     argv = ["infer", "--image", str(mixed / "left.png"), "--output-dir", str(tmp_path / "out")]
     assert main([*argv, *option]) == 1
     expected = f"xray-explain: {option[0]} is for folders and manifests, not for one picture\n"
     assert capsys.readouterr().err == expected and not (tmp_path / "out").exists()
+
+
+def test_a_name_reaches_the_terminal_in_plain_characters(mixed, tmp_path, capsys):
+    film = tmp_path / "esc\x1b[31mred.png"
+    film.write_bytes((mixed / "left.png").read_bytes())
+    argv = ["infer", "--image", str(film), "--output-dir", str(tmp_path / "out"), "--maps"]
+    assert main(argv) == 0
+    words = capsys.readouterr().out
+    assert words.count("red") >= 3 and "\x1b" not in words
 
 
 def test_threads_and_neighbours_change_no_digit(model):

@@ -55,11 +55,13 @@ def _add_split_file(parser):
 @contextmanager
 def _no_garbage() -> Iterator[None]:
     "Nothing is collected meanwhile"
+    usual = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if usual:
+            gc.enable()
 
 
 def _load(path):
@@ -542,16 +544,9 @@ def _options(args):
 
 def _refuse_options_of_many(args):
     "ValueError for an option that means nothing for one picture"
-    usual = {
-        "resume": True,
-        "batch_size": 16,
-        "workers": os.cpu_count() or 1,
-        "engine": "local",
-        "ray_address": "",
-    }
-    for name, default in usual.items():
-        if getattr(args, name) != default:
-            option = "no-resume" if name == "resume" else name.replace("_", "-")
+    for name, usual in (("engine", "local"), ("ray_address", "")):
+        if getattr(args, name) != usual:
+            option = name.replace("_", "-")
             raise ValueError(f"--{option} is for folders and manifests, not for one picture")
 
 
@@ -575,6 +570,7 @@ def _infer_one(args) -> int:
     from xray_explain.read.sources import Source
 
     _refuse_options_of_many(args)
+    options = _options(args)
     source = Source(_key(args), os.path.abspath(args.image))
     with Readers(1, seconds=60) as readers:
         # no picture; the process starts and imports what it needs, and nobody asks for the answer
@@ -583,7 +579,7 @@ def _infer_one(args) -> int:
         from xray_explain.infer.folder import explain_one
 
         record, path = explain_one(
-            checkpoint, source, args.output_dir, _options(args), args.device, readers
+            checkpoint, source, args.output_dir, options, args.device, readers
         )
     _say_record(checkpoint, record, path.parent)
     return 0
@@ -592,10 +588,10 @@ def _infer_one(args) -> int:
 def _say_record(checkpoint, record: dict, out: Path):
     "What one picture shows, and where its overlay is"
     from xray_explain.infer.inference import notes_on
-    from xray_explain.read.pixels import plain_name
+    from xray_explain.read.pixels import printable
     from xray_explain.wording import probability_text
 
-    name, prediction = plain_name(record["image_name"]), record["prediction"]
+    name, prediction = printable(record["image_name"]), record["prediction"]
     print(f"{name}: {prediction}, confidence {probability_text(record['confidence'])}")
     for c, p in record["scores"].items():
         print(f"  {c} {probability_text(p)}")
@@ -603,7 +599,7 @@ def _say_record(checkpoint, record: dict, out: Path):
     print(f"  evidence for {prediction}: {record['evidence']}", *notes, sep="\n  ")
     for file in ("overlay", "maps"):
         if record[file]:
-            print(f"{file}: {out / record[file]}")
+            print(f"{file}: {printable(str(out / record[file]))}")
     print(RESEARCH_USE)
 
 # %% ../nbs/99_cli.ipynb #042046f5

@@ -301,11 +301,11 @@ def evidence_scale(
 
 
 def _class_scale(checkpoint: Checkpoint, pictures: torch.Tensor, c: int) -> float:
+    if not len(pictures):
+        return 1.0
     maps = []
     for batch in checkpoint.preprocessing.normalise(pictures / 255).split(32):
         maps.append(explain(checkpoint.net, batch).centred[:, c].cpu())
-    if not maps:
-        return 1.0
     evidence = torch.cat(maps)
     positive = evidence[evidence > 0] * evidence.shape[1] * evidence.shape[2]
     return float(np.percentile(positive, 95)) if len(positive) else 1.0

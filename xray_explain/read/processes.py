@@ -127,8 +127,8 @@ def _times_memory(name: str) -> int:
     "The mark of the work with this name"
     try:
         return getattr(resolve_name(name), "times_memory", 1)
-    except (ImportError, AttributeError, ValueError):
-        return 1  # there is no such work; `answer` says so
+    except Exception:
+        return 1  # there is no such work, or it cannot be imported; `answer` says so
 
 # %% ../../nbs/1_read/08_processes.ipynb #af4194e8
 def _set(limit: str, amount: int):
