@@ -171,3 +171,17 @@ def test_the_types_hold(tmp_path):
     if "No module named mypy" in done.stderr:
         pytest.skip("needs mypy; pip install -e '.[dev]'")
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_notebooks_keep_no_state_of_widgets():
+    "A progress bar that once moved, or a view with all that it was sent: pages show neither"
+    import nbformat
+
+    paths = sorted((ROOT / "nbs").rglob("*.ipynb"))
+    assert len(paths) > 80
+    for path in paths:
+        notebook = nbformat.read(path, 4)
+        outputs = [o for c in notebook.cells for o in c.get("outputs", ())]
+        kinds = {kind for o in outputs for kind in o.get("data", {})}
+        assert "widgets" not in notebook.metadata, path
+        assert not [kind for kind in kinds if "widget" in kind], path

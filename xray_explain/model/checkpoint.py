@@ -20,7 +20,7 @@ from torch import nn
 
 from ..evidence.head import find_head
 from ..files import PACKAGE, __version__, atomic_path, fingerprint, six_digits
-from .checks import bad_network, bad_novelty, bad_use, bad_weights
+from .checks import HEADER, bad_network, bad_novelty, bad_use, bad_weights
 from .novelty import Novelty
 from ..read.preprocessing import Preprocessing
 
@@ -29,19 +29,6 @@ class CheckpointError(ValueError):
     "A file that is no usable checkpoint: one line that says what is wrong"
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #e6f74f58
-_IN_HEADER = (
-    "architecture",
-    "class_names",
-    "model_args",
-    "temperature",
-    "evidence_scale",
-    "training",
-    "operating_points",
-    "calibration",
-    "localization",
-)
-
-
 @dataclass
 class Checkpoint:
     "A trained classifier and everything needed to use it"
@@ -63,7 +50,7 @@ class Checkpoint:
     @property
     def header(self) -> dict:
         "What the file says beside the weights, in plain JSON types"
-        values = {name: getattr(self, name) for name in _IN_HEADER}
+        values = {name: getattr(self, name) for name in HEADER}
         values |= {"preprocessing": asdict(self.preprocessing), "xray_explain": __version__}
         return six_digits(values)
 
