@@ -54,8 +54,8 @@ class Timed:
     def __init__(self, engine):
         self.engine, self.times = engine, []
 
-    def __call__(self, *how):
-        made = self.engine(*how)
+    def __call__(self, *args, **kwargs):
+        made = self.engine(*args, **kwargs)
 
         def batches(parts):
             for batch in made(parts):
