@@ -21,8 +21,7 @@ from uuid import uuid4
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
-from ..read.pixels import plain_name, printable
-from ..read.radiograph import SUFFIXES
+from ..read.pixels import SUFFIXES, plain_name, printable
 
 # %% ../../nbs/2_data/01_archive.ipynb #c2d94a62
 class DatasetError(ValueError):

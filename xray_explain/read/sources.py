@@ -20,8 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .pixels import RadiographError, plain_name
-from .radiograph import SUFFIXES
+from .pixels import RadiographError, plain_name, stem_of, suffix_of
 
 # %% ../../nbs/1_read/07_sources.ipynb #3f64a2af
 class Source(NamedTuple):
@@ -69,7 +68,7 @@ class Sources:
     def overlay(self, key: str) -> str:
         "The overlay's path without suffix: another for every key, and never that of a result"
         path = PurePosixPath(key)
-        stem = path.with_name(path.stem)
+        stem = PurePosixPath(stem_of(path.as_posix()))
         if digest(stem.as_posix().casefold()) not in self.shared:
             path = stem
         first, *below = path.parts
@@ -83,7 +82,7 @@ def survey(listing: Callable[[], Iterator[Source]]) -> tuple[int, frozenset]:
     seen, count = bytearray(), 0
     for key, _ in listing():
         path = PurePosixPath(key.casefold())  # some file systems do not tell A from a
-        stem = path.with_name(path.stem)
+        stem = PurePosixPath(stem_of(path.as_posix()))
         for name in {stem.as_posix(), path.as_posix()}:
             seen += digest(name)
         count += 1
@@ -112,7 +111,7 @@ def in_utf8(name: str) -> str:
 
 def looks_like_one(key: str) -> bool:
     "Whether the suffix is that of a radiograph"
-    return PurePosixPath(key).suffix.lower() in SUFFIXES
+    return bool(suffix_of(key))
 
 
 def walk(folder: str, fits: Callable[[str], bool], below: str = "") -> Iterator[Source]:
