@@ -13,12 +13,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from xray_explain.evidence.activation import (
+    activation_of,
+    centred_evidence,
+    checked_activation,
+    probabilities,
+)
 from xray_explain.evidence.head import (
     ClassMaps,
     Differentiated,
+    Ending,
     as_logits,
     checked_classes,
     evaluating,
+    find_ending,
     find_head,
 )
 from .heatmap import enlarge
@@ -39,6 +47,8 @@ class Explanation:
     method: str  # 'gradcam' and so on, with the layer where it is not the last features
     classes: tuple[int, ...]  # the classes of `evidence`, all unless asked otherwise
     ood_score: torch.Tensor | None = None  # (B,) above 1: unlike the training; None: not known
+    activation: str = "softmax"  # or 'sigmoid': independent findings, whose probs need not sum to 1
+    note: str = ""  # what a reader of these figures has to know
 
     @property
     def local_logits(self) -> torch.Tensor:
@@ -47,15 +57,26 @@ class Explanation:
 
     @property
     def centred(self) -> torch.Tensor:
-        "(B, C, h, w) evidence less its mean over classes, which softmax cannot see"
+        "(B, C, h, w) evidence against the mean of all classes, or of a finding and its absence"
         if self.classes != tuple(range(self.logits.shape[1])):
             raise ValueError("centred evidence compares all classes; call explain without classes=")
-        return self.evidence - self.evidence.mean(1, keepdim=True)
+        return centred_evidence(self.evidence, self.activation)
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #cf226279
 def _parts(model) -> tuple[nn.Module, float]:
     "Network and temperature of a bare network, or of a checkpoint with `net` and `temperature`"
     return (model, 1.0) if isinstance(model, nn.Module) else (model.net, float(model.temperature))
+
+
+def _activation(model, asked: str | None, ending: Ending) -> str:
+    "What turns logits into probabilities; ValueError where the network itself says something else"
+    own = ending.activation.removeprefix("log-") if ending.several else ""
+    if asked is None and isinstance(model, nn.Module):
+        return own or "softmax"
+    said = checked_activation(activation_of(model) if asked is None else asked)
+    if own and own != said:
+        raise ValueError(f"the network ends in a {own}: its activation is {own!r}, not {said!r}")
+    return said
 
 
 def _batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -178,12 +199,15 @@ def explain(
     kind: str | None = None,  # 'additive', 'gradient', or None: additive where the head allows it
     layer=None,  # a module or its dotted name; None: the last features
     classes=None,  # the classes to map, None for all; the slow methods pay for each
+    activation: str | None = None,  # 'softmax', 'sigmoid', or None: what the model says of itself
 ) -> Explanation:
     """Logits, probabilities, every class's evidence
 
-    Raises ValueError for an unknown method, kind, layer or class, and for pictures that hold NaN
-    or are not normalised"""
+    Raises ValueError for an unknown method, kind, layer, class or activation, for pictures that
+    hold NaN or are not normalised, and for a network whose outputs would be squashed twice"""
     net, temperature = _parts(model)
+    ending = find_ending(net)
+    activation, net = _activation(model, activation, ending), ending.before or net
     preprocessing, novelty = (getattr(model, name, None) for name in ("preprocessing", "novelty"))
     extremes = _extremes(x)
     x = _batch(net, x)
@@ -198,13 +222,15 @@ def explain(
     logits, evidence, classes = answer.maps
     return Explanation(
         logits=logits,
-        probs=(logits / temperature).softmax(1),
+        probs=probabilities(logits, activation, temperature),
         evidence=evidence,
         exact=answer.exact,
         kind=kind or answer.kind,
         method=answer.method,
         classes=classes,
         ood_score=answer.ood_score,
+        activation=activation,
+        note=ending.note,
     )
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #28a87d0b

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOLERANCE', 'HEADS', 'as_logits', 'checked_classes', 'ClassMaps', 'Layout', 'Differentiated', 'PooledLinear',
-           'PooledNormLinear', 'misfit', 'twin', 'evaluating', 'probes', 'choose_head', 'find_head']
+           'PooledNormLinear', 'misfit', 'twin', 'evaluating', 'probes', 'choose_head', 'find_head', 'Ending',
+           'choose_ending', 'find_ending']
 
 # %% ../../nbs/3_evidence/01_head.ipynb #073d2296
 import copy
@@ -23,15 +24,18 @@ def _both_signs(rows: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.cat([-rows / 2, rows / 2], dim) if rows.shape[dim] == 1 else rows
 
 
+def _unwrapped(output) -> torch.Tensor:
+    "The output itself, whatever it is wrapped in"
+    if isinstance(output, dict):
+        output = output.get("logits", next(iter(output.values())))
+    return output[0] if isinstance(output, (tuple, list)) else output
+
+
 def as_logits(
     output,  # (B, C) tensor, or a tuple, list or dictionary that holds it first or under 'logits'
 ) -> torch.Tensor:  # (B, C) float32 tensor with two columns or more
     "The logits of a network's output, whatever it is wrapped in"
-    if isinstance(output, dict):
-        output = output.get("logits", next(iter(output.values())))
-    if isinstance(output, (tuple, list)):
-        output = output[0]
-    return _both_signs(output.float(), dim=1)
+    return _both_signs(_unwrapped(output).float(), dim=1)
 
 # %% ../../nbs/3_evidence/01_head.ipynb #4b5dec5d
 def checked_classes(
@@ -346,3 +350,196 @@ def find_head(net: nn.Module):
             head = choose_head(net)
             _PROVED[net] = [weakref.ref(part) for part in parts], head
         return head
+
+# %% ../../nbs/3_evidence/01_head.ipynb #cf18f1ba
+_ENDINGS = {
+    nn.Softmax: "softmax",
+    nn.LogSoftmax: "log-softmax",
+    nn.Sigmoid: "sigmoid",
+    nn.LogSigmoid: "log-sigmoid",
+}
+
+
+class Ending(NamedTuple):
+    "What a network's outputs are, and the network before that"
+
+    activation: str = ""  # 'softmax', 'log-softmax', 'sigmoid', 'log-sigmoid'; '': logits
+    before: nn.Module | None = None  # which ends in logits; None: the network itself
+    several: bool = True  # more outputs than one, which would be read as two classes
+
+    @property
+    def note(self) -> str:
+        "What a reader of its figures has to know; '' for nothing"
+        if self.before is None:
+            return ""
+        return (
+            f"The network ends in a {self.activation}, which is taken off: probabilities are the "
+            "network's own, evidence is that of the logits before it"
+        )
+
+
+def _is_plain(net: nn.Module) -> bool:
+    "Whether it is one of timm's own with a single last layer"
+    own = type(net).__module__.startswith("timm.") and not net._forward_hooks
+    return own and _classifier(net) is not None
+
+# %% ../../nbs/3_evidence/01_head.ipynb #be2eeab3
+def _last_endings(net: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, list[str]]:
+    "The output for a batch, and the names of modules in `_ENDINGS` that gave this very tensor"
+    outputs: dict[str, torch.Tensor] = {}
+
+    def note(name):
+        return lambda module, given, out: outputs.update({name: out})
+
+    hooks = [
+        module.register_forward_hook(note(name))
+        for name, module in net.named_modules()
+        if type(module) in _ENDINGS
+    ]
+    try:
+        output = _unwrapped(net(x))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return output, [name for name, out in outputs.items() if out is output]
+
+
+def _shortened(sequence: nn.Sequential) -> nn.Module:
+    "Without the last part; the part itself where one is left"
+    return sequence[0] if len(sequence) == 2 else sequence[:-1]
+
+
+def _without(net: nn.Module, name: str) -> nn.Module:
+    "The network without a module that is its end"
+    path = name.rpartition(".")[0]
+    part = net.get_submodule(path)
+    last = isinstance(part, nn.Sequential) and len(part) > 1 and part[-1] is net.get_submodule(name)
+    if last and not path:
+        return _shortened(part)
+    bare = twin(net)
+    if last:
+        bare.set_submodule(path, _shortened(bare.get_submodule(path)))
+    else:
+        bare.set_submodule(name, nn.Identity())
+    return bare
+
+# %% ../../nbs/3_evidence/01_head.ipynb #6d502324
+_PASSED = {
+    *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Clone", "ToCopy", "Alias"),
+    *("Select", "Slice", "T", "Permute", "Transpose", "Cat", "Stack", "Mean", "Sum"),
+    *("Add", "Sub", "Rsub", "Neg", "Mul", "Div"),
+}
+_SQUASHING = {"Softmax", "Sigmoid", "Exp", "Reciprocal", "Hardsigmoid", "Clamp", "Tanh", "Erf"}
+
+
+def _last_steps(output: torch.Tensor) -> set[str]:
+    "Names of the operations that a tensor comes from, as autograd has them; none without a graph"
+    steps, seen, names = [output.grad_fn], {None}, set()
+    while steps:
+        step = steps.pop()
+        if step in seen:
+            continue
+        seen.add(step)
+        name = step.name().partition("Backward")[0]
+        if name in _PASSED:
+            steps += [before for before, _ in step.next_functions]
+        else:
+            names.add(name)
+    return names
+
+# %% ../../nbs/3_evidence/01_head.ipynb #336a164b
+def _looks_like(
+    outputs: torch.Tensor,  # (B, C) for probes of several strengths
+    steps: set[str],  # that they come from; none where that is unknown
+) -> str:  # an activation, '' for logits
+    "What outputs are, by their numbers and the operations before them"
+    if outputs.ndim != 2 or not outputs.isfinite().all():
+        return ""
+    if steps == {"LogSigmoid"}:
+        return "log-sigmoid"
+    if outputs.shape[1] > 1 and outputs.logsumexp(1).abs().max() < TOLERANCE:
+        return "log-softmax"
+    low, high = outputs.aminmax()
+    if low < 0 or high > 1 or (steps and not steps & _SQUASHING):
+        return ""
+    if outputs.shape[1] > 1 and (outputs.sum(1) - 1).abs().max() < TOLERANCE:
+        return "softmax"
+    return "sigmoid"
+
+# %% ../../nbs/3_evidence/01_head.ipynb #fc7f9e41
+def _strengths(net: nn.Module):
+    "Each probe, as it is and stronger, three times as many pictures"
+    for x in probes(net):
+        yield torch.cat([x, 10 * x, -10 * x]).requires_grad_()
+
+
+def _first_answer(net: nn.Module) -> tuple[torch.Tensor, torch.Tensor, list[str]] | None:
+    "The first probe that a network accepts, and `_last_endings`; None where there is none"
+    for x in _strengths(net):
+        try:
+            return x, *_last_endings(net, 1 * x)
+        except torch.OutOfMemoryError:
+            raise  # says nothing about the network
+        except Exception:  # what a stranger's network raises at a size that it does not take
+            continue
+    return None
+
+
+_ACT = {
+    "softmax": lambda y: y.softmax(1),
+    "log-softmax": lambda y: y.log_softmax(1),
+    "sigmoid": torch.sigmoid,
+    "log-sigmoid": nn.functional.logsigmoid,
+}
+
+
+def _proved(net: nn.Module, before: nn.Module, x: torch.Tensor, activation: str) -> bool:
+    "Whether the activation of what is left gives what the whole network gives, and is its only one"
+    with torch.no_grad():
+        logits, whole = _unwrapped(twin(before).float()(x)), _unwrapped(net(x))
+    if _looks_like(logits, set()):
+        return False
+    return torch.allclose(_ACT[activation](logits), whole, rtol=TOLERANCE, atol=1e-6)
+
+# %% ../../nbs/3_evidence/01_head.ipynb #a9c64259
+def choose_ending(
+    net: nn.Module,
+) -> Ending:
+    "What a network ends in; ValueError where probabilities would be squashed twice"
+    if _is_plain(net):
+        return Ending()
+    device = next(net.parameters()).device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        whole = twin(net).float()
+        answer = _first_answer(whole)
+        if answer is None or not torch.is_tensor(answer[1]):
+            return Ending()
+        x, output, names = answer
+        for name in names:
+            activation = _ENDINGS[type(net.get_submodule(name))]
+            before = _without(net, name)
+            if _proved(whole, before, x, activation):
+                return Ending(activation, before, output.shape[1] > 1)
+        activation = _looks_like(output, _last_steps(output))
+    if activation in ("", "log-softmax"):
+        return Ending(activation)
+    raise ValueError(
+        f"the outputs of this {type(net).__name__} are those of a {activation}, which cannot be "
+        "taken off: its probabilities would be squashed twice; let it return the logits"
+    )
+
+# %% ../../nbs/3_evidence/01_head.ipynb #87446cdc
+_ENDED: weakref.WeakKeyDictionary[nn.Module, tuple] = weakref.WeakKeyDictionary()
+
+
+def find_ending(net: nn.Module) -> Ending:
+    "`choose_ending`, once for each network and each set of its parts; safe among threads"
+    if _is_plain(net):
+        return Ending()
+    parts = list(net.modules())[1:]
+    with _LOCK:
+        known, ending = _ENDED.get(net, (None, Ending()))
+        if known is None or [part() for part in known] != parts:
+            ending = choose_ending(net)
+            _ENDED[net] = [weakref.ref(part) for part in parts], ending
+        return ending
