@@ -34,8 +34,12 @@ def _unwrapped(output) -> torch.Tensor:
 def as_logits(
     output,  # (B, C) tensor, or a tuple, list or dictionary that holds it first or under 'logits'
 ) -> torch.Tensor:  # (B, C) float32 tensor with two columns or more
-    "The logits of a network's output, whatever it is wrapped in"
-    return _both_signs(_unwrapped(output).float(), dim=1)
+    "The logits of a network's output, whatever it is wrapped in; ValueError for other shapes"
+    output = _unwrapped(output)
+    if not torch.is_tensor(output) or output.ndim != 2:
+        given = tuple(output.shape) if torch.is_tensor(output) else type(output).__name__
+        raise ValueError(f"the network gives {given}, no logits (B, C) of a classifier")
+    return _both_signs(output.float(), dim=1)
 
 # %% ../../nbs/3_evidence/01_head.ipynb #4b5dec5d
 def checked_classes(
@@ -60,10 +64,21 @@ class ClassMaps(NamedTuple):
 def _grid_shape(n: int, size) -> tuple[int, int]:
     "Rows and columns of `n` tokens over an (H, W) picture; square where its size is unknown"
     H, W = size or (1, 1)
-    h, w = round((n * H / W) ** 0.5), round((n * W / H) ** 0.5)
-    if h * w == n:
+    h, w = (round((max(n, 0) * ratio) ** 0.5) for ratio in (H / W, W / H))
+    if h * w == n > 0:
         return h, w
     raise ValueError(f"{n} tokens fill no grid over a picture of {H} x {W}; choose another layer")
+
+
+def _prefix(n: int, size, declared: int) -> int:
+    "How many of `n` tokens lead those of the grid: as declared, or none, one or two"
+    for prefix in (declared, 0, 1, 2):
+        try:
+            _grid_shape(n - prefix, size)
+        except ValueError:
+            continue
+        return prefix
+    return declared
 
 
 def _off_aspect(rows: int, columns: int, size) -> float:
@@ -82,12 +97,19 @@ class Layout:
     def of(cls, features: torch.Tensor, size, prefix: int = 0):
         "Read it from the shape: the axes of the grid have the aspect ratio of the (H, W) picture"
         if features.ndim == 3:
-            return cls(-1, prefix)
+            return cls(-1, _prefix(features.shape[1], size, prefix))
         if features.ndim != 4:
             raise ValueError(f"features of shape {tuple(features.shape)} hold no grid")
         _, a, b, c = features.shape
         channels_first = _off_aspect(b, c, size) <= _off_aspect(a, b, size)
         return cls(1 if channels_first else -1)
+
+    def fits(self, features: torch.Tensor, size) -> bool:
+        "Whether the features fill a grid of more than one cell, which would show no place"
+        try:
+            return self.grid(features, size)[0, 0].numel() > 1
+        except ValueError:
+            return False
 
     def grid(self, features: torch.Tensor, size=None) -> torch.Tensor:
         "The features as (B, K, h, w)"
@@ -121,14 +143,19 @@ class Differentiated:
         "(B, C, h, w) evidence; one backward pass through the head per class, the batch at once"
         with torch.inference_mode(False), torch.enable_grad():
             A = features.detach().clone().requires_grad_()
-            logits = as_logits(net.forward_head(A))
+            logits = as_logits(net.forward_head(A.clone()))  # a head may work in place
             classes = range(logits.shape[1]) if classes is None else classes
-            slopes = (
-                torch.autograd.grad(logits[:, c].sum(), A, retain_graph=True)[0] for c in classes
-            )
+            slopes = (self._slope(logits[:, c].sum(), A) for c in classes)
             return torch.stack([self._weigh(A.detach(), slope, size) for slope in slopes], 1)
 
     evidence = gradcam
+
+    @staticmethod
+    def _slope(logit, A):
+        "Of a logit in the features; 0 where it does not depend on them, as in a quantised layer"
+        if not logit.requires_grad:
+            return torch.zeros_like(A)
+        return torch.autograd.grad(logit, A, retain_graph=True, materialize_grads=True)[0]
 
     def _weigh(self, A, slope, size):
         "(B, h, w) features times the mean slope of each channel, summed over channels"
@@ -263,7 +290,7 @@ def misfit(
     if "additive" not in head.kinds:
         return _difference(cells, reference)
     sums = head.evidence(net, features, size).sum((2, 3)) + head.bias(net)
-    logits = as_logits(net.forward_head(features))
+    logits = as_logits(net.forward_head(features.clone()))  # it may work in place
     return max(_difference(cells, reference), _difference(sums, logits))
 
 # %% ../../nbs/3_evidence/01_head.ipynb #20932573
@@ -283,28 +310,37 @@ def evaluating(net: nn.Module) -> nn.Module:
 def probes(net: nn.Module):
     "Probe batches: one neither square nor constant, then one of the network's own size"
     stem = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = stem.in_channels if stem else 3
+    # a network that folds pixels into channels before its first convolution still takes three
+    colours = dict.fromkeys((stem.in_channels if stem else 3, 3))
     insists_on = getattr(getattr(net, "patch_embed", None), "img_size", None)
     configured = getattr(net, "pretrained_cfg", {}).get("input_size", (3, 224, 224))[-2:]
     device = next(net.parameters()).device
     noise = torch.Generator().manual_seed(0)  # the global random state stays as it is
-    for size in ((96, 128), tuple(insists_on or configured)):
-        yield torch.randn(2, channels, *size, generator=noise).to(device)
+    for channels in colours:
+        for size in ((96, 128), tuple(insists_on or configured)):
+            yield torch.randn(2, channels, *size, generator=noise).to(device)
 
 # %% ../../nbs/3_evidence/01_head.ipynb #47ecb34a
+def _head_input(net: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
+    "The features that `forward_head` makes the logits of; None where it does not"
+    features = net.forward_features(x)
+    if not torch.is_tensor(features) or features.ndim not in (3, 4):
+        return None
+    # a copy, as the head may work in place
+    whole, parts = as_logits(net(x)), as_logits(net.forward_head(features.clone()))
+    return features if torch.allclose(whole, parts, rtol=TOLERANCE, atol=1e-4) else None
+
+
 def _probe_features(net: nn.Module):
     "Features and picture size of the first probe that `net` accepts; None if it has no head"
     for x in probes(net):
         try:
-            features = net.forward_features(x)
+            features = _head_input(net, x)
         except torch.OutOfMemoryError:
             raise  # says nothing about the head
-        except (AssertionError, RuntimeError, ValueError):
+        except Exception:  # whatever a network raises at a size that it does not take
             continue
-        if not torch.is_tensor(features) or features.ndim not in (3, 4):
-            return None
-        whole, parts = as_logits(net(x)), as_logits(net.forward_head(features))
-        if not torch.allclose(whole, parts, rtol=TOLERANCE, atol=1e-4):
+        if features is None:
             return None
         # noise on top, because a probe that dies in the backbone would prove nothing
         noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(1)).to(features)
@@ -329,6 +365,8 @@ def choose_head(
             return None
         features, size = probe
         layout = Layout.of(features, size, prefix=getattr(net, "num_prefix_tokens", 0))
+        if not layout.fits(features, size):
+            return None
         channels = features.shape[layout.channels]
         fitting = (head(layout) for head in heads if head.fits(net, channels))
         return next(
@@ -343,10 +381,11 @@ _LOCK = threading.RLock()
 
 def find_head(net: nn.Module):
     "`choose_head`, once for each network and each set of its parts; safe among threads"
-    parts = [*net.children(), *getattr(net, "head", nn.Module()).children()]
+    head = getattr(net, "head", None)  # of HRNet it is a word
+    parts = [*net.children(), *(head.children() if isinstance(head, nn.Module) else ())]
     with _LOCK:
-        known, head = _PROVED.get(net, ((), None))
-        if not known or [part() for part in known] != parts:
+        known, head = _PROVED.get(net, (None, None))
+        if known is None or [part() for part in known] != parts:
             head = choose_head(net)
             _PROVED[net] = [weakref.ref(part) for part in parts], head
         return head
