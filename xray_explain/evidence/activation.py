@@ -10,7 +10,6 @@ __all__ = ['ACTIVATIONS', 'NO_FINDING', 'USUAL_THRESHOLD', 'checked_activation',
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 
 # %% ../../nbs/3_evidence/00_activation.ipynb #b4184291
 ACTIVATIONS = ("softmax", "sigmoid")
@@ -32,10 +31,10 @@ def activation_of(model) -> str:
 
 # %% ../../nbs/3_evidence/00_activation.ipynb #ee9b3187
 def probabilities(
-    logits: torch.Tensor,  # (B, C)
+    logits,  # (B, C) tensor
     activation: str = "softmax",  # one of `ACTIVATIONS`
     temperature: float = 1.0,  # the logits are divided by it
-) -> torch.Tensor:  # (B, C) in [0, 1]; rows sum to 1 with 'softmax' only
+):  # (B, C) tensor in [0, 1]; rows sum to 1 with 'softmax' only
     "Probabilities of classes or of findings"
     scaled = logits / temperature
     return scaled.sigmoid() if activation == "sigmoid" else scaled.softmax(1)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..evidence.activation import activation_of
+from ..evidence.head import find_ending
 from ..evidence.heatmap import NORMALIZATIONS, display_scale, heatmap_of
 from .network import Network
 from xray_explain.infer.record import (
@@ -22,6 +24,8 @@ from xray_explain.infer.record import (
     local_logits,
     overlay_caption,
     record_of,
+    verdict_of,
+    verdict_text,
 )
 from ..model.checkpoint import Checkpoint
 from ..model.novelty import UNLIKE
@@ -39,8 +43,11 @@ BURNED_IN = (
 def _operating_points(checkpoint: Checkpoint, record: dict) -> list[str]:
     "Of each class with a threshold, on which side of it the picture is"
     lines = []
+    of_findings = activation_of(checkpoint) == "sigmoid"
     for c, point in checkpoint.operating_points.items():
         side = "above" if c in record["above_operating_point"] else "below"
+        if of_findings and side == "below":
+            continue  # of eighteen findings most are
         score, threshold = record["scores"][c], point["threshold"]
         lines.append(
             f"{c} {probability_text(score)} is {side} the operating point "
@@ -58,6 +65,8 @@ def notes_on(checkpoint: Checkpoint, record: dict) -> list[str]:
         score = record["ood_score"]
         lines.append(f"{UNLIKE.capitalize()} (score {score:.2f}, familiar up to 1)")
     lines += _operating_points(checkpoint, record)
+    if net := getattr(checkpoint, "net", None):
+        lines += filter(None, [find_ending(net).note])
     if not checkpoint.calibration:
         lines.append("The confidence is not calibrated")
     return lines
@@ -73,11 +82,18 @@ class _Verdict:
 
     @property
     def class_idx(self) -> int:
+        "The likeliest class or finding, which is shown unless another is asked for"
         return int(self.probs.argmax())
 
     @property
     def prediction(self) -> str:
-        return self.checkpoint.class_names[self.class_idx]
+        "The class; the findings that are called, as 'Effusion; Mass', or 'no finding'"
+        return verdict_of(self.checkpoint, self.probs)["prediction"]
+
+    @property
+    def verdict(self) -> str:
+        "Class and probability; of findings each that is called, or the likeliest where none is"
+        return verdict_text(self.record)
 
     @property
     def confidence(self) -> float:
@@ -136,11 +152,12 @@ class Inference(_Verdict):
         if normalize not in NORMALIZATIONS:
             raise ValueError(f"normalize is 'absolute' or 'image', not {normalize!r}")
         c = self.class_idx if class_idx is None else class_idx
-        shown = {
+        of_class = {
             "prediction": self.checkpoint.class_names[c],
             "confidence": self.probs[c],
             "unlike_training": self.unlike_training,
         }
+        shown = self.record if class_idx is None else of_class
         drawing = Drawing(
             local_logits(self.centred, c),
             self.checkpoint.preprocessing,
@@ -251,25 +268,28 @@ def note_of(record: dict) -> str:
         return "unlike training: do not trust"
     if record.get("burned_in_annotation"):
         return "text is part of the picture, perhaps a name"
-    missed = [c for c in record["above_operating_point"] if c != record["prediction"]]
+    called = record.get("findings", [record["prediction"]])
+    missed = [c for c in record["above_operating_point"] if c not in called]
     return f"above operating point: {', '.join(missed)}" if missed else ""
 
 # %% ../../nbs/7_infer/07_inference.ipynb #bfd8b5ef
-def _row(record: dict) -> list[str]:
-    return [
-        printable(record["image_name"]),
-        record["prediction"],
-        probability_text(record["confidence"]),
-        *map(probability_text, record["scores"].values()),
-        record["evidence"],
-        note_of(record),
-    ]
+def _verdict_columns(record: dict) -> list[tuple[str, str]]:
+    "Class, confidence, every probability; of findings, which may be many, those that are called"
+    if "findings" in record:
+        return [("findings", verdict_text(record)), ("shown", record["shown"])]
+    scores = [(c, probability_text(p)) for c, p in record["scores"].items()]
+    confidence = probability_text(record["confidence"])
+    return [("prediction", record["prediction"]), ("confidence", confidence), *scores]
 
 
 def results_table(records: list[dict]) -> str:
-    "Picture, class, confidence and each class's probability as text"
+    "Picture, class, confidence and each class's probability, or the findings, as text"
     from tabulate import tabulate
 
-    classes = list(records[0]["scores"]) if records else []
-    head = ["image", "prediction", "confidence", *classes, "evidence", "note"]
-    return tabulate(map(_row, records), head, disable_numparse=True)
+    verdicts = [_verdict_columns(record) for record in records]
+    columns = [name for name, _ in verdicts[0]] if records else ["prediction", "confidence"]
+    rows = (
+        [printable(r["image_name"]), *(text for _, text in verdict), r["evidence"], note_of(r)]
+        for r, verdict in zip(records, verdicts)
+    )
+    return tabulate(rows, ["image", *columns, "evidence", "note"], disable_numparse=True)

@@ -102,7 +102,7 @@ def _pass(
     logits, probs, evidence = (t.float().cpu().numpy() for t in (e.logits, e.probs, e.evidence))
     scores = [None] * len(grey) if e.ood_score is None else e.ood_score.float().cpu().tolist()
     return [
-        NetworkOutput(logits[i], probs[i], evidence[i], e.exact, scores[i])
+        NetworkOutput(logits[i], probs[i], evidence[i], e.exact, scores[i], e.activation)
         for i in range(len(grey))
     ]
 
