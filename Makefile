@@ -44,7 +44,7 @@ view: setup
 	$(BIN)/xray-explain view $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)")
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir nbs
+	$(BIN)/jupyter lab --notebook-dir nbs --KernelManager.transport_encryption=auto
 
 docs: setup
 	$(BIN)/python tools/build_site.py

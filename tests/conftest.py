@@ -1,6 +1,8 @@
 "What several test files need"
 
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,14 @@ def shared() -> Path:
         reason = "no folder of real radiographs; set XRAY_EXPLAIN_SHARED or put it at ../shared"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     return Path(place)
+
+
+@pytest.fixture(scope="session")
+def other_kernel(tmp_path_factory) -> Path:
+    "A value for JUPYTER_PATH: there, `python3` is a kernel of some other interpreter, which fails"
+    home = tmp_path_factory.mktemp("jupyter")
+    spec = home / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    fails = [sys.executable, "-c", "raise SystemExit('the wrong kernel')", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": fails, "display_name": "Python 3", "language": "python"}))
+    return home

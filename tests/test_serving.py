@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -25,14 +26,24 @@ SECRET = "QZ31337"
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def heard(tmp_path_factory):
+    "What the view writes into the terminal that it was started from"
+    return tmp_path_factory.mktemp("terminal") / "stderr"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, heard, other_kernel):
     "Process, port and token of the view, started in a folder of files that nobody may read through it"
     folder = tmp_path_factory.mktemp("films")
     cv2.imwrite(str(folder / "film.png"), np.zeros((9, 9), np.uint8))
     for name in ("table.csv", "view.ipynb", "key.txt", "drawing.svg"):
         (folder / name).write_text(SECRET)
     command = [BIN / "xray-explain", "view", "--no-browser", "--port", str(free_port())]
-    with running(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    env = {**os.environ, "JUPYTER_PATH": str(other_kernel)}
+    with (
+        heard.open("w") as errors,
+        running(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=errors) as server,
+    ):
         url = urlsplit(
             next(
                 found[0]
@@ -145,6 +156,14 @@ def test_no_file_is_readable(served, path, known):
         assert status in ({403, 404} | ({500} if path in ASSERTED else set())), status
     assert SECRET.encode() not in content and b"root:" not in content
     assert not content.startswith(b"\x89PNG")
+
+
+def test_the_kernel_is_of_the_interpreter_that_serves(served, kernel, heard):
+    "Whatever kernel a JUPYTER_PATH calls python3; and its sockets, which have keys, are no news"
+    (started,) = kernels(served[0])
+    assert "ipykernel_launcher" in psutil.Process(started).cmdline()
+    assert psutil.Process(started).cmdline()[0] == sys.executable
+    assert "encryption" not in heard.read_text()
 
 
 def test_what_the_page_is_made_of_is_served(served):
