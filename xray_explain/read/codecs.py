@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['HEAD', 'PICTURES', 'kind_of', 'Stream', 'stream_of', 'decoded']
 
-# %% ../../nbs/1_read/00_codecs.ipynb #7bd854aa
+# %% ../../nbs/1_read/00_codecs.ipynb #73c3800a
 import struct
 from codecs import getincrementaldecoder
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-# %% ../../nbs/1_read/00_codecs.ipynb #743a8a17
+# %% ../../nbs/1_read/00_codecs.ipynb #17e877d2
 HEAD = 512  # bytes that are enough to know a file
 PICTURES = ("JPEG", "PNG", "TIFF", "BMP", "JPEG 2000", "JPEG XL", "DICOM")  # that are read
 _FIRST = {
@@ -29,7 +31,7 @@ _FIRST = {
     b"\x1f\x8b": "ZIP",
 }
 
-# %% ../../nbs/1_read/00_codecs.ipynb #4ea3a5d8
+# %% ../../nbs/1_read/00_codecs.ipynb #7ec1adb5
 _DIRECTORY = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 _VR = b"AE AS AT CS DA DS DT IS LO LT OB OW PN SH SL SQ SS ST TM UI UL UN US UT".split()
 
@@ -57,7 +59,7 @@ def _form(head: bytes) -> str:
         return "HEIC" if head[8:12] in (b"heic", b"heix", b"mif1", b"avif") else "film"
     return ""
 
-# %% ../../nbs/1_read/00_codecs.ipynb #10913c0e
+# %% ../../nbs/1_read/00_codecs.ipynb #f959d017
 def _is_text(head: bytes) -> bool:
     "Whether it is UTF-8 without control characters"
     try:
@@ -76,13 +78,13 @@ def kind_of(
     first = next((kind for magic, kind in _FIRST.items() if head.startswith(magic)), "")
     return first or _form(head) or ("text" if _is_text(head) else "other")
 
-# %% ../../nbs/1_read/00_codecs.ipynb #39e0d221
+# %% ../../nbs/1_read/00_codecs.ipynb #7f34b80c
 class Stream(NamedTuple):
     "What the header of a compressed picture says"
 
     rows: int
     columns: int
-    bits: int  # of a sample; 0: the header was not asked
+    bits: int  # of a sample; 0: a float, or unknown
 
 
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers of a frame header
@@ -104,12 +106,41 @@ def _jpeg_2000(data: bytes) -> Stream:
     right, bottom, left, top = struct.unpack(">4I", data[siz + 8 : siz + 24])
     return Stream(bottom - top, right - left, (data[siz + 42] & 0x7F) + 1)
 
-# %% ../../nbs/1_read/00_codecs.ipynb #c1a16700
+# %% ../../nbs/1_read/00_codecs.ipynb #c991f8a8
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
-def _boxes(data: bytes):
-    "Names and contents of the boxes of a container"
+class _Bits:
+    "Numbers packed into bytes, the lowest bits first"
+
+    def __init__(self, data: bytes):
+        self._rest = int.from_bytes(data, "little")
+
+    def take(self, count: int) -> int:
+        value, self._rest = self._rest & ((1 << count) - 1), self._rest >> count
+        return value
+
+    def choice(self, *counts: int) -> int:
+        "A number of so many bits, plus one; two bits say which of the counts it is"
+        return 1 + self.take(counts[self.take(2)])
+
+
+def _jpeg_xl_depth(bits: _Bits) -> int:
+    "Bits of a sample by the header that follows the size; 0 for floats, and behind a preview"
+    if bits.take(1):
+        return 8  # all by default
+    if bits.take(1):
+        bits.take(3)  # by which the decoder turns it
+        if bits.take(3):
+            return 0  # another size, a preview or an animation comes first
+    if bits.take(1):
+        return 0
+    chosen = bits.take(2)
+    return (8, 10, 12)[chosen] if chosen < 3 else 1 + bits.take(6)
+
+# %% ../../nbs/1_read/00_codecs.ipynb #9c7a89fe
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    "Names and beginnings of the boxes of a container"
     at = 0
     while at + 8 <= len(data):
         size, name = struct.unpack(">I4s", data[at : at + 8])
@@ -119,35 +150,29 @@ def _boxes(data: bytes):
         end = at + size if size else len(data)  # 0: up to the end
         if end < at + start:
             return
-        yield name, data[at + start : min(end, at + start + 64)]  # the size is at its beginning
+        yield name, data[at + start : min(end, at + start + 64)]
         at = end
 
 
 def _jpeg_xl(data: bytes) -> Stream:
-    parts = {b"jxlc": 0, b"jxlp": 4}  # bytes of a number before the picture data
+    numbers = {b"jxlc": 0, b"jxlp": 4}  # bytes of a number before the picture data
     if not data.startswith(b"\xff\x0a"):
-        data = b"".join(box[parts[name] :] for name, box in _boxes(data) if name in parts)
+        boxes = ((name, box) for name, box in _boxes(data) if name in numbers)
+        data = b"".join(box[numbers[name] :] for name, box in islice(boxes, 16))
     if len(data) < 12:
         raise ValueError("no size")
-    bits = int.from_bytes(data[2:12], "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    small = take(1)
+    bits = _Bits(data[2:24])
+    small = bits.take(1)
 
     def side() -> int:
-        return 8 * (1 + take(5)) if small else 1 + take((9, 13, 18, 30)[take(2)])
+        return 8 * (1 + bits.take(5)) if small else bits.choice(9, 13, 18, 30)
 
-    rows, ratio = side(), take(3)
-    if not ratio:
-        return Stream(rows, side(), 0)
+    rows, ratio = side(), bits.take(3)
     across, down = _RATIOS[ratio - 1]
-    return Stream(rows, rows * across // down, 0)
+    columns = rows * across // down if ratio else side()
+    return Stream(rows, columns, _jpeg_xl_depth(bits))
 
-# %% ../../nbs/1_read/00_codecs.ipynb #31ee7c73
+# %% ../../nbs/1_read/00_codecs.ipynb #4be09fea
 _HEADERS = {"JPEG": _jpeg, "JPEG 2000": _jpeg_2000, "JPEG XL": _jpeg_xl}
 
 
@@ -163,7 +188,7 @@ def stream_of(
     except (IndexError, struct.error):
         raise ValueError("its header is cut off") from None
 
-# %% ../../nbs/1_read/00_codecs.ipynb #fdbe1b31
+# %% ../../nbs/1_read/00_codecs.ipynb #d934fb51
 def decoded(
     data: bytes,  # JPEG of 8 or 12 bits, JPEG 2000 of any kind, or JPEG XL
 ) -> np.ndarray:  # (H, W) or (H, W, samples), whole numbers as they were stored, or floats
@@ -176,4 +201,6 @@ def decoded(
         return imagecodecs.jpegxl_decode(data, index=0, numthreads=1)
     if kind == "JPEG 2000":
         return imagecodecs.jpeg2k_decode(data, numthreads=1)
+    if b"\xff\xd9" not in data[-16:]:  # libjpeg fills with grey what is missing
+        raise ValueError("its end is missing")
     return imagecodecs.jpeg8_decode(data)

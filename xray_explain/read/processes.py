@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from ..files import PACKAGE
-from .pixels import RadiographError, plain_name
+from .pixels import OUT_OF_MEMORY, RadiographError, plain_name
 from .preprocessing import Preprocessing
 from .radiograph import Radiograph, Reduction, read_radiograph
 from .sources import Source, content
@@ -51,28 +51,36 @@ def read_film(source: Source, data: bytes | None, reduction: Reduction | None) -
     return read_radiograph(content(source) if data is None else data, source.key, reduction)
 
 # %% ../../nbs/1_read/08_processes.ipynb #f0792c3c
-def _read_mask(annotation: str | None, shape: tuple[int, int]) -> np.ndarray:
-    "Outlined lesions at the picture's size"
+def _read_mask(
+    annotation: str | None,
+    film: Radiograph,
+    stretched: tuple[int, int] | None,
+) -> tuple[np.ndarray, tuple[str, ...]]:  # uint8 0/1 of the picture's shape; notes
+    "Outlined lesions; a file that is of no use costs them, not the picture, and is a note"
     # scikit-image, which nothing else here needs
-    from xray_explain.read.annotation import AnnotationError, read_annotation
+    from xray_explain.read.annotation import AnnotationError, annotation_on, in_one_line
 
     if not annotation:
-        return np.zeros(shape, np.uint8)
+        return np.zeros(film.shape, np.uint8), ()
     try:
-        return read_annotation(annotation).mask(shape)
+        outlined = annotation_on(film, annotation, stretched)
     except AnnotationError as e:
-        raise RadiographError(str(e)) from None  # one line, whichever file it is about
+        return np.zeros(film.shape, np.uint8), (str(e),)
+    notes = (f"{plain_name(annotation)}: {in_one_line(outlined.notes)}",) if outlined.notes else ()
+    return outlined.mask(film.shape), notes
 
 
 def read_case(
     source: Source,
     annotation: str | None,  # LabelMe's file
     preprocessing: Preprocessing,
-) -> tuple[np.ndarray, np.ndarray]:  # (h, w) float32 in [0, 1], (h, w) uint8 0/1
+    stretched: tuple[int, int] | None = None,  # as `Cases` knows it
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:  # (h, w) float32 in [0, 1], uint8 0/1; notes
     "A picture and its outlined lesions as the network sees them; raises RadiographError"
     film = preprocessing.read(content(source), plain_name(source.key))
-    mask = _read_mask(annotation, film.shape)
-    return preprocessing.canvas(film), preprocessing.geometry(film.shape).mask_to_canvas(mask)
+    mask, notes = _read_mask(annotation, film, stretched)
+    on_canvas = preprocessing.geometry(film.shape).mask_to_canvas(mask)
+    return preprocessing.canvas(film), on_canvas, (*film.notes, *notes)
 
 # %% ../../nbs/1_read/08_processes.ipynb #7962dce2
 _HERE = "xray_explain.read.processes"
@@ -91,7 +99,7 @@ def answer(
     except RadiographError as e:
         return False, str(e)
     except MemoryError:
-        reason = "too large for the memory; shrink it first"
+        reason = OUT_OF_MEMORY
     except Exception as e:
         reason = f"{type(e).__name__} while it was handled; report this"
     return False, f"{plain_name(source.key)}: {reason}"
@@ -160,6 +168,9 @@ def _prepare():
     cv2.setNumThreads(1)
 
 
+_NO_MEMORY = 77  # exit status: a task or its answer alone was too large
+
+
 def serve(
     memory: int = 2**30,  # bytes that one picture may take
     processor: int = 20,  # seconds of a processor that it may take
@@ -173,13 +184,15 @@ def serve(
             _allow(memory, processor)
         try:
             task = pickle.load(tasks)
+            times = _times_memory(task[0])
+            if resource and times > 1:
+                _allow(times * memory, processor)
+            pickle.dump(answer(task), answers, 5)
+            answers.flush()
         except EOFError:
             return
-        times = _times_memory(task[0])
-        if resource and times > 1:
-            _allow(times * memory, processor)
-        pickle.dump(answer(task), answers, 5)
-        answers.flush()
+        except MemoryError:  # half of a task or of an answer is on its way
+            os._exit(_NO_MEMORY)
 
 # %% ../../nbs/1_read/08_processes.ipynb #fb5aa5e5
 # the same package as here, whatever lies in the current folder
@@ -234,12 +247,16 @@ class Reader:
         self._process: subprocess.Popen | None = None
 
     def _reason(self, code: int, late: bool) -> str:
-        "Why there is no answer"
+        "Why there is no answer, and what to do"
         if late:
-            return f"no answer within {self.seconds:g} s"
+            return f"no answer within {self.seconds:g} s; export it again"
         if resource and code == -signal.SIGXCPU:
-            return "it takes a decoder too long"
-        return f"the decoder crashed (status {code})"
+            return "it takes a decoder too long; export it again"
+        if code == _NO_MEMORY:
+            return OUT_OF_MEMORY
+        if resource and code == -signal.SIGKILL:
+            return "the system ended its decoder, mostly for want of memory; shrink it first"
+        return f"the decoder crashed (status {code}); export it again"
 
     def __call__(self, task: tuple) -> tuple:
         "`answer` in the process; a process that dies or takes too long is an answer too"
@@ -262,7 +279,7 @@ class Reader:
             reason = self._reason(_ended(process), late.is_set())
         finally:
             timer.cancel()
-        return False, f"{plain_name(task[1].key)}: {reason}; export it again"
+        return False, f"{plain_name(task[1].key)}: {reason}"
 
     def kill(self):
         "Stop the process, whatever it is doing; for other threads"
