@@ -85,7 +85,8 @@ class Look(HasTraits):
 
     case_idx = Int(-1, help="in the worklist; -1: a file of the reader's own").tag(sync=True)
     class_idx = Int(0, min=0, help="whose evidence is shown").tag(sync=True)
-    versus = Int(-1, help="the class that it is compared with; -1: the mean of all").tag(sync=True)
+    # -1: the mean of all, or the absence of a finding
+    versus = Int(-1, help="the class that it is compared with").tag(sync=True)
     method = _one_of(METHODS_SHOWN)
     scale = _one_of(NORMALIZATIONS)
     colours = _one_of(COLOURS)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import approximate_polygon, find_contours
 
+from ..evidence.activation import activation_of
 from ..evidence.heatmap import evidence_strength
 from ..model.checkpoint import Checkpoint
 from ..read.geometry import reduced
@@ -33,11 +34,18 @@ class Message:
     buffers: tuple[bytes, ...] = ()
 
 # %% ../../nbs/9_view/06_messages.ipynb #8e561c20
-def _options(classes: Sequence[str], entries: Sequence[Entry]) -> dict:
+def _versus(checkpoint: Checkpoint | None) -> list[tuple[int, str]]:
+    "What a class may be compared with; findings have no rival but their own absence"
+    if checkpoint and activation_of(checkpoint) == "sigmoid":
+        return [(-1, "its absence")]
+    return [(-1, "the mean of all"), *enumerate(checkpoint.class_names if checkpoint else ())]
+
+
+def _options(checkpoint: Checkpoint | None, entries: Sequence[Entry]) -> dict:
     "Values and words of every choice"
     return {
         "case_idx": [*enumerate(e.name for e in entries), (-1, "your own file")],
-        "versus": [(-1, "the mean of all"), *enumerate(classes)],
+        "versus": _versus(checkpoint),
         "method": list(METHODS_SHOWN.items()),
         "scale": [("absolute", "the same for all pictures"), ("image", "this picture's maximum")],
         "colours": list(COLOURS.items()),
@@ -48,7 +56,7 @@ def setup_message(checkpoint: Checkpoint | None, entries: Sequence[Entry]) -> Me
     "Classifier, worklist and controls; its buffer is 256 RGB colours for each of `COLOURS`"
     classes = checkpoint.class_names if checkpoint else ()
     content = {
-        "options": _options(classes, entries),
+        "options": _options(checkpoint, entries),
         "ranges": {name: asdict(allowed) for name, allowed in RANGES.items()},
         "untouched": UNTOUCHED,
         "classes": classes,

@@ -16,14 +16,14 @@ from ..infer.inference import Inference
 from ..measure.overlap import compute_cam_iou, pointing_hit, share_inside
 from ..model.checkpoint import Checkpoint
 from .look import METHODS_SHOWN, Look, Maps
-from ..wording import RESEARCH_USE, probability_text
+from ..wording import RESEARCH_USE
 
 # %% ../../nbs/9_view/04_words.ipynb #5f195a4d
 def summary(inference: Inference, label: str = "") -> dict:
     "What the view says of a whole picture; the first `warnings` of the notes are warnings"
+    record = inference.record
     return {
-        "prediction": inference.prediction,
-        "confidence": inference.confidence,
+        **{name: record[name] for name in ("prediction", "confidence", "shown") if name in record},
         "label": label,
         "calibrated": bool(inference.checkpoint.calibration),
         "unfamiliar": bool(inference.unlike_training),
@@ -48,7 +48,7 @@ def shown_words(inference: Inference, maps: Maps, look: Look) -> str:
     name = shown_name(inference.checkpoint.class_names, look)
     contour = f", contour at {look.threshold:.2f} of it" if look.contour else ""
     parts = ["UNLIKE TRAINING, do not trust"] if inference.unlike_training else []
-    parts.append(f"{inference.prediction} {probability_text(inference.confidence)}")
+    parts.append(inference.verdict)
     parts.append(f"{METHODS_SHOWN[look.method]} for {name}, full colour at {full}{contour}")
     return " · ".join(parts)
 

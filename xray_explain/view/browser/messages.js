@@ -43,7 +43,8 @@ function showSummary(view, summary) {
   const prediction = document.createElement("b");
   prediction.textContent = summary.prediction;
   one(view, ".xe-verdict").classList.toggle("xe-doubt", summary.unfamiliar);
-  one(view, ".xe-verdict").append(prediction, ` confidence ${probability(summary.confidence)}, ${worth(summary)}`);
+  const of = summary.shown ? `likeliest ${summary.shown}` : "confidence";
+  one(view, ".xe-verdict").append(prediction, ` ${of} ${probability(summary.confidence)}, ${worth(summary)}`);
   one(view, ".xe-notes").append(...summary.notes.map((text, i) => note(text, i < summary.warnings)));
 }
 
