@@ -45,6 +45,7 @@ ELSEWHERE = {
     "soak": "test_soak.py",
     "hostile": "test_hostile.py",
     "fuzz_parsers": "test_hostile.py",
+    "floors": "test_packaging.py",
 }
 
 

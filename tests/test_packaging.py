@@ -1,15 +1,19 @@
 "What is installed: light to import, whole in wheel and sdist, typed; and workflows that hold still."
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {
@@ -185,3 +189,64 @@ def test_notebooks_keep_no_state_of_widgets():
         kinds = {kind for o in outputs for kind in o.get("data", {})}
         assert "widgets" not in notebook.metadata, path
         assert not [kind for kind in kinds if "widget" in kind], path
+
+
+class Index(BaseHTTPRequestHandler):
+    "A package index of two packages: a bound of the first lets in a weakness, that of the second does not"
+
+    RELEASES = {"old": ["0.9", "1.0", "1.0.1", "2.0"], "new": ["3.0rc1", "3.0"]}
+    WEAK = {("old", "1.0"): [{"id": "PYSEC-1", "aliases": ["CVE-1"], "fixed_in": ["1.0.1"]}]}
+
+    def do_GET(self):
+        kind, name, *version = self.path.strip("/").split("/")
+        if name not in self.RELEASES:
+            return self.send_error(404)
+        entries = self.WEAK.get((name, version[0] if version else ""), [])
+        answer = {"versions": self.RELEASES[name], "vulnerabilities": entries}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def index():
+    "The address of an index on this machine"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "bounds, status, shown",
+    [
+        ("old>=1", 1, "| old>=1 | 1.0 | PYSEC-1/CVE-1, gone in 1.0.1 |"),
+        ("old>=1.0.1\n    new>=3", 0, "| new>=3 | 3.0 | none |"),
+        ("old>=2\n    gone>=1", 2, "| gone>=1 | ? | could not be asked: HTTP Error 404"),
+    ],
+)
+def test_floors_asks_about_the_lowest_version_that_a_bound_lets_in(
+    bounds, status, shown, index, tmp_path
+):
+    "And what could not be asked is not called clean"
+    (tmp_path / "settings.ini").write_text(f"[DEFAULT]\ndev_requirements =\n    {bounds}\n")
+    command = [sys.executable, ROOT / "benchmarks" / "floors.py", "--pypi", index]
+    run = subprocess.run(
+        [*command, "--settings", tmp_path / "settings.ini"], capture_output=True, text=True
+    )
+    assert run.returncode == status, run.stderr
+    assert shown in run.stdout
+
+
+def test_versions_with_known_weaknesses_are_below_the_floors():
+    "The table in SECURITY.md says which weakness each of these bounds keeps out, and the pins are above"
+    text = (ROOT / "settings.ini").read_text()
+    table = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", (ROOT / "SECURITY.md").read_text(), re.M)
+    pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.M))
+    assert len(table) >= 10
+    for name, bound in table:
+        assert re.search(rf"^    {name}(\[\w+\])?>={re.escape(bound)}$", text, re.M), name
+        assert Version(pinned[name]) >= Version(bound), name
