@@ -15,13 +15,7 @@ import cv2
 import numpy as np
 
 from ..draw.overlay import create_overlay, stamp, unit_range
-from xray_explain.evidence.activation import (
-    NO_FINDING,
-    activation_of,
-    called_classes,
-    centred_evidence,
-    findings_text,
-)
+from ..evidence.activation import activation_of, called_classes, centred_evidence
 from ..evidence.heatmap import display_scale, evidence_strength, positive_heatmap
 from ..read.geometry import resized, shown_shape
 from ..read.pixels import plain_name
@@ -29,7 +23,7 @@ from ..read.preprocessing import Preprocessing
 from ..read.processes import times_memory
 from ..read.radiograph import Radiograph, read_radiograph
 from ..read.sources import Source, content
-from ..wording import RESEARCH_USE, probability_text
+from ..wording import NO_FINDING, RESEARCH_USE, findings_text, probability_text
 
 # %% ../../nbs/7_infer/01_record.ipynb #1899eb59
 @dataclass(frozen=True, eq=False)
@@ -40,6 +34,7 @@ class NetworkInput:
     shape: tuple[int, int]  # rows and columns of the picture
     burned_in: bool | None = None  # text is part of the picture; None where its header says nothing
     picture: np.ndarray | None = None  # `carried_picture`
+    notes: tuple[str, ...] = ()  # what is doubtful about the reading, a line each
 
 # %% ../../nbs/7_infer/01_record.ipynb #f6cf96fd
 @dataclass(frozen=True, eq=False)
@@ -93,7 +88,7 @@ def verdict_of(
 def record_of(
     checkpoint,  # with class_names, preprocessing, evidence_scale, operating_points and so on
     name: str,  # of the picture
-    picture,  # with `shape` and `burned_in`: a `NetworkInput` or a `Radiograph`
+    picture,  # with `shape`, `burned_in` and `notes`: a `NetworkInput` or a `Radiograph`
     output,  # with logits, probs, centred, exact and ood_score, as a `NetworkOutput` has them
 ) -> dict:
     "One entry of batch_results.json"
@@ -115,6 +110,7 @@ def record_of(
         "calibrated": bool(checkpoint.calibration),
         "image_shape": picture.shape,
         "burned_in_annotation": picture.burned_in,
+        "notes": picture.notes,
         "checkpoint": checkpoint.name,
     }
 
@@ -245,7 +241,8 @@ def read_to_draw(
     "A picture as the network sees it, and as it is drawn later; raises RadiographError"
     film = preprocessing.read(content(source), plain_name(source.key))
     picture = carried_picture(film, side)
-    return NetworkInput(preprocessing.canvas(film), film.shape, film.burned_in, picture)
+    canvas = preprocessing.canvas(film)
+    return NetworkInput(canvas, film.shape, film.burned_in, picture, film.notes)
 
 
 @times_memory(4)  # three colours at the picture's full size
