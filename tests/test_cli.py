@@ -15,6 +15,7 @@ RESULTS = {
     "batch_results.parquet",
     "batch_results.csv",
     "failures.json",
+    "passed_over.json",
     "run",
 }
 
@@ -112,7 +113,7 @@ def test_same_command_same_bytes(pictures, tmp_path):
     files = sorted(
         p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()
     )
-    assert len(files) == 10 + 4 + 3
+    assert len(files) == 10 + 5 + 3
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 

@@ -10,6 +10,7 @@ __all__ = ['Options', 'run_note', 'batches', 'ahead', 'Work', 'drawing_of', 'map
 # %% ../../nbs/7_infer/06_folder.ipynb #9932d905
 import errno
 import io
+import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -41,9 +42,9 @@ from xray_explain.infer.record import (
 )
 from .results import assemble
 from ..model.checkpoint import Checkpoint
-from ..read.pixels import RadiographError, plain_name
+from ..read.pixels import RadiographError, plain_name, stem_of
 from ..read.processes import Readers
-from ..read.sources import Source, Sources, digest, overlay_stem
+from ..read.sources import TAKEN, Source, Sources, digest, overlay_stem
 
 # %% ../../nbs/7_infer/06_folder.ipynb #a92b7120
 @dataclass(frozen=True)
@@ -337,6 +338,24 @@ def run(
     return results
 
 # %% ../../nbs/7_infer/06_folder.ipynb #cc5ac979
+def _is_free(record: Path, key: str) -> bool:
+    "Whether a record's file is not there, or is of the same picture"
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["image_name"] == key
+    except FileNotFoundError:
+        return record.name not in TAKEN
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # of somebody else
+
+
+def _stem_alone(out: Path, key: str) -> str:
+    "What the files of one picture are called: without its suffix, where no other has that name"
+    name = PurePath(key).name
+    names = (stem_of(name), name, f"{name}_{digest(key).hex()[:8]}")
+    stems = [overlay_stem(name).removesuffix("_gradcam") for name in names]
+    return next((s for s in stems if _is_free(out / f"{s}.json", key)), stems[-1])
+
+
 def explain_one(
     checkpoint: Checkpoint,
     source: Source,
@@ -350,9 +369,9 @@ def explain_one(
     seen = readers.find(READ, source, checkpoint.preprocessing, options.carried)
     work = explain_batch(network, [(source, True, seen)], options)
     (record,) = work.records
-    stem = overlay_stem(PurePath(source.key).stem).removesuffix("_gradcam")
-    sources = Sources(source.key, "", lambda: iter([source]))
-    record["overlay"] = overlay_place(sources, source.key, options)
+    stem = _stem_alone(out, source.key)
+    suffix = overlay_suffix(options.overlay_format) if work.drawings else ""
+    record["overlay"] = f"{stem}_gradcam{suffix}" if suffix else None
     record["maps"] = f"{stem}_maps.npz" if work.maps else None
     for drawing in work.drawings:
         data = readers.find(DRAW, source, seen.picture, drawing)

@@ -66,4 +66,5 @@ def pseudonymised(sources: Sources, key: bytes) -> Sources:
     def listing():
         return (Source(pseudonym(key, s.key), s.place) for s in sources)
 
-    return Sources("pseudonymised", pseudonym(key, sources.identity), listing)
+    name, identity = "pseudonymised", pseudonym(key, sources.identity)
+    return Sources(name, identity, listing, passed_over=sources.passed_over)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
-from ..files import atomic_path
+from ..files import atomic_path, write_json
 from .journal import Index
 from ..read.sources import Sources
 
@@ -75,6 +75,7 @@ def flat(record: dict) -> dict:
         "above_operating_point": "; ".join(record["above_operating_point"]),
         "calibrated": record["calibrated"],
         "burned_in_annotation": record.get("burned_in_annotation"),
+        "notes": "; ".join(record.get("notes") or ()),
         "rows": rows,
         "columns": columns,
         "checkpoint": record["checkpoint"],
@@ -173,8 +174,9 @@ def assemble(
     sources: Sources,
     classes: tuple[str, ...],
 ) -> tuple[int, int]:  # how many records and failures
-    "Write batch_results.json, .parquet and .csv, and failures.json, from what is done"
+    "Write batch_results.json, .parquet, .csv, failures.json and passed_over.json"
     done, failed = 0, 0
+    write_json(out / "passed_over.json", dict(sources.passed_over))
     with ExitStack() as stack:
 
         def opened(name: str, writer, *arguments) -> _Writer:

@@ -75,6 +75,8 @@ def kind_of(
     "The form of a file by its content"
     if not head:
         return "empty"
+    if head[128:132] == b"DICM":  # the preamble may begin like a TIFF (PS3.10 7.1)
+        return _form(head)
     first = next((kind for magic, kind in _FIRST.items() if head.startswith(magic)), "")
     return first or _form(head) or ("text" if _is_text(head) else "other")
 

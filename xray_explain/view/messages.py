@@ -9,7 +9,6 @@ __all__ = ['SIDE', 'MIME', 'Message', 'setup_message', 'grey16', 'outline_rings'
 # %% ../../nbs/9_view/06_messages.ipynb #13cd90d9
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import numpy as np
 from skimage.measure import approximate_polygon, find_contours
@@ -18,6 +17,7 @@ from ..evidence.activation import activation_of
 from ..evidence.heatmap import evidence_strength
 from ..model.checkpoint import Checkpoint
 from ..read.geometry import reduced
+from ..read.pixels import stem_of
 from .look import COLOURS, METHODS_SHOWN, RANGES, UNTOUCHED, Maps, colour_levels
 from .session import Examined, Session
 from .words import agreement_words, summary
@@ -140,5 +140,5 @@ def file_message(session: Session, kind: str) -> Message:
     content = session.export(kind)
     if kind == "py":
         return Message("snippet", {"text": content.decode()})
-    stem = Path(session.film.name).stem if session.film else ""
+    stem = stem_of(session.film.name) if session.film else ""
     return Message("file", {"name": f"{stem}_view.{kind}", "mime": MIME[kind]}, (content,))
