@@ -13,9 +13,11 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pydicom
+from imagecodecs import jpeg2k_encode
 from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -146,7 +148,6 @@ def no_pictures() -> Iterator[Nasty]:
         "video.mp4": mp4,
         "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         "page.ps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "picture.jp2": saved(GREY, "JPEG2000"),
         "icon.ico": saved(GREY, "ICO"),
         "program": b"\x7fELF" + rng.bytes(900),
         "png signature": b"\x89PNG\r\n\x1a\n",
@@ -156,6 +157,7 @@ def no_pictures() -> Iterator[Nasty]:
     }
     for name, data in others.items():
         yield Nasty("no picture", name, data)
+    yield Nasty("jpeg 2000", "picture.jp2", saved(GREY, "JPEG2000"), GREY / 255)
 
 
 def sizes() -> Iterator[Nasty]:
@@ -653,7 +655,7 @@ def _table(values: np.ndarray, first: int = 0, bits: int = 16) -> Sequence:
 def windows() -> Iterator[Nasty]:
     # DICOM PS3.3 C.11.2.1.2
     ramp = lambda centre, width: np.clip((DEEP - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
-    for centre, width in ((2048, 4096), (1000, 500), (3000, 2), (-50, 100), (2000, 1)):
+    for centre, width in ((2048, 4096), (1000, 500), (3000, 2), (2000, 1)):
         right = ramp(centre, width) if width > 1 else (DEEP > centre - 0.5).astype(float)
         yield Nasty(
             "dicom window",
@@ -662,6 +664,9 @@ def windows() -> Iterator[Nasty]:
             right,
             1e-3,
         )
+    for centre, width in ((-50, 100), (60_000, 100)):  # one colour: left out
+        window = dicom(WindowCenter=centre, WindowWidth=width)
+        yield Nasty("dicom window", f"{centre} ± {width}", window, BONE, 0.02)
     for width in (0, -5, 0.5):
         yield Nasty(
             "dicom window", f"width {width}", dicom(WindowWidth=width), BONE, 0.02, refusable=True
@@ -992,7 +997,9 @@ def dicoms() -> Iterator[Nasty]:
     )
     for name, made in others().items():
         yield Nasty("dicom without a picture", name, made)
-    yield Nasty("dicom without a picture", "no preamble", dicom()[132:])
+    yield Nasty("dicom", "no preamble", dicom()[132:], right, 1e-3)
+    bare = dicom()[dicom().index(b"\x08\0\x16\0") :]
+    yield Nasty("dicom", "no preamble and no first group", bare, right, 1e-3)
     yield Nasty("dicom without a picture", "preamble alone", bytes(128) + b"DICM")
     yield Nasty(
         "dicom without a picture",
@@ -1002,6 +1009,128 @@ def dicoms() -> Iterator[Nasty]:
         1e-3,
         refusable=True,
     )
+
+
+def _frame(**values) -> Dataset:
+    "A functional group with these values"
+    group = Dataset()
+    group.FrameVOILUTSequence = Sequence([Dataset()])
+    for tag, value in values.items():
+        setattr(group.FrameVOILUTSequence[0], tag, value)
+    return group
+
+
+def at_odds() -> Iterator[Nasty]:
+    "Legal files, and usual faults, that come out black, white or as noise where each value is taken at its word"
+    k, right = "dicom values at odds", DEEP / 4095
+    signed = DEEP.astype(np.int16) - 2048
+    none = ["WindowCenter", "WindowWidth"]
+    curve = np.round(np.sqrt(np.arange(4096) / 4095) * 65535).astype(int)
+    root = np.sqrt(DEEP / 4095)
+
+    def tabled(values, entries, first=0, bits=16, **tags):
+        return dicom(values, drop=none, VOILUTSequence=_table(entries, first, bits), **tags)
+
+    minus = dict(entries=curve, first=63488)  # -2048, typed unsigned
+    yield Nasty(k, "table from -2048", tabled(signed, **minus), root, 2e-3)
+    yield Nasty(k, "the same, implicit", tabled(signed, **minus, implicit=True), root, 2e-3)
+    shifted = dict(RescaleSlope=1, RescaleIntercept=-2048)
+    yield Nasty(k, "the same by intercept", tabled(DEEP, **minus, **shifted), root, 2e-3)
+    low = 10_000 + np.round(np.arange(4096) * 40_000 / 4095).astype(int)
+    yield Nasty(k, "table of low contrast", tabled(DEEP, low), (10_000 + 40_000 * right) / 65535)
+    yield Nasty(k, "12 bits said to be 16", tabled(DEEP, np.arange(4096)), right, 1e-3)
+    packed = _table(curve // 256, bits=8)
+    packed[0].add_new("LUTData", "OW", (curve // 256).astype(np.uint8).tobytes())
+    yield Nasty(k, "entries two to a word", dicom(drop=none, VOILUTSequence=packed), root, 5e-3)
+    twelve = _table(np.arange(4096)[::-1], bits=12)
+    modality = dicom(DEEP, ModalityLUTSequence=twelve, VOILUTSequence=_table(curve), drop=none)
+    yield Nasty(k, "modality table of 12 bits", modality, np.sqrt(1 - right), 2e-3)
+
+    edge = _x < 9
+    black = np.where(edge, 0, right)
+    negative = np.where(edge, -2048, 2047 - DEEP.astype(int)).astype(np.int16)
+    tags = dict(PhotometricInterpretation="MONOCHROME1", WindowCenter=0)
+    for value, vr in ((63488, b"US"), (-2048, b"SS")):
+        data = dicom(negative, PixelPaddingValue=-2048, **tags).replace(
+            b"\x28\0\x20\x01SS", b"\x28\0\x20\x01" + vr
+        )
+        at_most = np.where(negative == -2048, 0, black)
+        yield Nasty(k, f"padding of {value}", data, at_most, 1e-3)
+    deep = np.where(edge, 65535, DEEP * 15).astype(np.uint16)
+    sixteen = dict(BitsStored=16, HighBit=15, WindowCenter=2048 * 15, WindowWidth=4096 * 15)
+    data = dicom(deep, PixelPaddingValue=65535, **sixteen)
+    yield Nasty(k, "padding of -1", data.replace(b" \x01US", b" \x01SS"), black, 1e-3)
+
+    yield Nasty(k, "12 bits at the upper end", dicom(DEEP << 4, HighBit=15), right, 1e-3)
+    yield Nasty(k, "HighBit 15 that is not so", dicom(HighBit=15), right, 1e-3)
+    overlaid = DEEP | (np.uint16(1) << 12) * (_x > 40)
+    yield Nasty(k, "overlay bits", dicom(overlaid), right, 1e-3)
+    yield Nasty(k, "overlay bits, RLE", dicom(overlaid, compress=uid.RLELossless), right, 1e-3)
+    for name, values, centre in (("overlay", overlaid, 2048), ("sign", signed & 0x0FFF, 0)):
+        stream = saved(values.astype(np.uint16), "JPEG2000", irreversible=False, no_jp2=True)
+        plain = dicom(
+            signed if centre == 0 else DEEP,
+            encapsulated=(uid.JPEG2000Lossless, stream),
+            WindowCenter=centre,
+        )
+        yield Nasty(k, f"{name} bits, JPEG 2000", plain, right, 1e-3)
+
+    stream = jpeg2k_encode(
+        (signed & 0x0FFF).astype(np.uint16), level=0, bitspersample=12, codecformat="j2k"
+    )
+    data = dicom(signed, encapsulated=(uid.JPEG2000Lossless, stream), WindowCenter=0)
+    yield Nasty(k, "unsigned JPEG 2000 of signed numbers", data, right, 1e-3)
+
+    inverse = dict(PresentationLUTShape="INVERSE")
+    yield Nasty(k, "MONOCHROME2 and INVERSE", dicom(4095 - DEEP, **inverse), right, 1e-3)
+    for name, tags in (
+        (
+            "of the frame",
+            dict(
+                PerFrameFunctionalGroupsSequence=Sequence(
+                    [_frame(WindowCenter=1000, WindowWidth=501)]
+                )
+            ),
+        ),
+        (
+            "of all frames",
+            dict(
+                SharedFunctionalGroupsSequence=Sequence(
+                    [_frame(WindowCenter=1000, WindowWidth=501)]
+                )
+            ),
+        ),
+    ):
+        data = dicom(drop=none, SOPClassUID=uid.EnhancedXAImageStorage, **tags)
+        yield Nasty(k, f"window {name}", data, np.clip((DEEP - 749.5) / 500, 0, 1), 1e-3)
+    for name, text in (("a comma", b"0,15\\0,15"), ("one number", b"0.15      ")):
+        data = dicom(PixelSpacing=["0.15", "0.15"]).replace(b"0.15\\0.15 ", text[:9] + b" ")
+        yield Nasty(k, f"spacing with {name}", data, right, 1e-3)
+    tall = cv2.resize(right, (COLUMNS, 2 * ROWS), interpolation=cv2.INTER_LINEAR)
+    for tags in (dict(PixelAspectRatio=[2, 1]), dict(ImagerPixelSpacing=["0.4", "0.2"])):
+        yield Nasty(k, f"pixels that are not square, {[*tags][0]}", dicom(**tags), tall, 1e-3)
+
+
+def objects() -> Iterator[Nasty]:
+    "Pictures of another kind than projection radiographs"
+    of_bits = dict(BitsAllocated=1, BitsStored=1, HighBit=0, Rows=ROWS, Columns=COLUMNS)
+    bits = np.packbits(BONE > 0.5, bitorder="little")[None]
+    fractional = dict(SOPClassUID=uid.SegmentationStorage, Modality="SEG")
+    label_map = fractional | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.7"}
+    for name, data in (
+        ("binary segmentation", dicom(bits, **of_bits, **fractional)),
+        ("fractional segmentation", dicom(GREY, **fractional)),
+        ("label map", dicom(GREY // 64, **label_map)),
+        ("CT slice", dicom(SOPClassUID=uid.CTImageStorage, Modality="CT")),
+        ("MR slice", dicom(SOPClassUID=uid.MRImageStorage, Modality="MR")),
+        ("ultrasound", dicom(GREY, SOPClassUID=uid.UltrasoundImageStorage, Modality="US")),
+        ("parametric map", dicom(SOPClassUID=uid.ParametricMapStorage, Modality="MR")),
+        ("dose", dicom(SOPClassUID=uid.RTDoseStorage, Modality="RTDOSE")),
+        ("private segmentation", dicom(SOPClassUID="1.2.3.4", Modality="SEG")),
+    ):
+        yield Nasty("dicom of another kind", name, data)
+    unknown = dicom(SOPClassUID="1.2.3.4")
+    yield Nasty("dicom of another kind", "a class nobody knows", unknown, DEEP / 4095, 1e-3)
 
 
 def relabelled(data: bytes, syntax) -> bytes:
@@ -1096,6 +1225,8 @@ def corpus(large: bool = False) -> list[Nasty]:
         bombs,
         windows,
         dicoms,
+        at_odds,
+        objects,
     )
     return [
         item for make in (*makers, largest)[: None if large else len(makers)] for item in make()

@@ -64,6 +64,7 @@ def notes_on(checkpoint: Checkpoint, record: dict) -> list[str]:
     if record["unlike_training"]:
         score = record["ood_score"]
         lines.append(f"{UNLIKE.capitalize()} (score {score:.2f}, familiar up to 1)")
+    lines += [note[0].upper() + note[1:] for note in record.get("notes") or ()]
     lines += _operating_points(checkpoint, record)
     if net := getattr(checkpoint, "net", None):
         lines += filter(None, [find_ending(net).note])
@@ -268,6 +269,9 @@ def note_of(record: dict) -> str:
         return "unlike training: do not trust"
     if record.get("burned_in_annotation"):
         return "text is part of the picture, perhaps a name"
+    if record.get("notes"):
+        first, *more = record["notes"]
+        return f"{first} (and {len(more)} more)" if more else first
     called = record.get("findings", [record["prediction"]])
     missed = [c for c in record["above_operating_point"] if c not in called]
     return f"above operating point: {', '.join(missed)}" if missed else ""

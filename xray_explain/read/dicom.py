@@ -10,19 +10,77 @@ from typing import BinaryIO
 
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
-from pydicom.uid import JPEG2000TransferSyntaxes
+from pydicom.encaps import generate_frames
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGTransferSyntaxes,
+)
 
-from .pixels import RadiographError, by_range, check_size, quiet
+from .codecs import decoded, stream_of
+from xray_explain.read.grayscale import (
+    bit_layout,
+    inverted,
+    items,
+    modality,
+    numbers,
+    padding,
+    stored_numbers,
+    through_voi,
+)
+from xray_explain.read.pixels import (
+    RadiographError,
+    by_range,
+    check_size,
+    decoding,
+    one_colour,
+    quiet,
+)
 
 # %% ../../nbs/1_read/02_dicom.ipynb #537e9249
 _TAGS = (
-    "SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
-    "BitsAllocated BitsStored HighBit PixelRepresentation PixelData PixelPaddingValue "
+    "SOPClassUID SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows "
+    "Columns BitsAllocated BitsStored HighBit PixelRepresentation PixelData PixelPaddingValue "
     "PixelPaddingRangeLimit RescaleSlope RescaleIntercept ModalityLUTSequence VOILUTSequence "
-    "VOILUTFunction WindowCenter WindowWidth PixelSpacing ImagerPixelSpacing Modality "
-    "BodyPartExamined ViewPosition Laterality ImageLaterality BurnedInAnnotation"
+    "VOILUTFunction WindowCenter WindowWidth PresentationLUTShape PixelSpacing ImagerPixelSpacing "
+    "NominalScannedPixelSpacing PixelAspectRatio SharedFunctionalGroupsSequence "
+    "PerFrameFunctionalGroupsSequence Modality BodyPartExamined ViewPosition Laterality "
+    "ImageLaterality BurnedInAnnotation"
 ).split()
+
+# %% ../../nbs/1_read/02_dicom.ipynb #868d2e86
+_OF_FRAMES = (
+    "WindowCenter WindowWidth VOILUTFunction VOILUTSequence RescaleSlope RescaleIntercept "
+    "PixelSpacing ImagerPixelSpacing"
+).split()
+
+
+def _readable(
+    ds: pydicom.Dataset,
+    notes: list[str],  # gets a note for each value that cannot be read
+):
+    "Take away what is empty, and what pydicom cannot make sense of"
+    for tag in list(ds.keys()):
+        try:
+            empty = ds[tag].is_empty
+        except Exception:  # a value of another kind than its type says
+            keyword = pydicom.datadict.keyword_for_tag(tag)
+            notes.append(f"its {keyword} cannot be read and was left out")
+            empty = True
+        if empty:
+            del ds[tag]
+
+
+def _with_frame_values(ds: pydicom.Dataset):
+    "Lay window, rescale and spacing of the functional groups beside the other tags"
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in items(ds, groups)[:1]:
+            for macro in list(group.keys()):
+                for values in items(group, macro)[:1]:
+                    present = (values[tag] for tag in _OF_FRAMES if tag in values)
+                    ds.update({e.tag: e for e in present if not e.is_empty})
 
 # %% ../../nbs/1_read/02_dicom.ipynb #ccdabe8c
 _TERMS = {  # fact: (tags that may hold it, terms that are let through)
@@ -52,67 +110,86 @@ def _facts(
     for fact, (tags, terms) in _TERMS.items():
         values = [str(ds.get(tag, "")).strip().upper() for tag in tags]
         facts |= {fact: value for value in values if value in terms.split()}
-    return facts | {"bits": int(ds.BitsStored)}
+    return facts | {"bits": bit_layout(ds).stored}
 
 # %% ../../nbs/1_read/02_dicom.ipynb #13462c27
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+
+
 def _spacing(
     ds: pydicom.Dataset,
 ) -> tuple[float, float] | None:  # mm between rows and between columns
-    "Calibrated pixel spacing, else the detector's, which does not know the magnification"
-    for tag in ("PixelSpacing", "ImagerPixelSpacing"):
-        value = tuple(float(v) for v in ds.get(tag) or ())
-        if len(value) == 2 and min(value) > 0:
-            return value
+    "Calibrated pixel spacing, else the detector's or scanner's, which do not know magnification"
+    for tag in _SPACINGS:
+        value = numbers(ds, tag)
+        if len(value) == 2 and 1e-3 < min(value) and max(value) < 1e3:
+            return value[0], value[1]
     return None
 
-# %% ../../nbs/1_read/02_dicom.ipynb #c1a4a7bd
-def _through_lut(
-    values: np.ndarray,  # (H, W) numbers after the rescale
-    ds: pydicom.Dataset,
-) -> np.ndarray:  # (H, W) in [0, 1]
-    "Values through the first VOI look-up table, scaled by the table's own extremes"
-    descriptor = ds.VOILUTSequence[0].LUTDescriptor
-    entries, first = descriptor[0] or 2**16, descriptor[1]
-    # pydicom counts entries in the type of the output, and 8 bits would overflow
-    descriptor[2] = 16
-    steps = np.clip(np.rint(values), first, first + entries - 1).astype(np.int64)
-    table = apply_voi_lut(np.arange(first, first + entries), ds, index=0)
-    low, high = float(table.min()), float(table.max())
-    return (apply_voi_lut(steps, ds, index=0) - low) / max(high - low, 1)
 
-# %% ../../nbs/1_read/02_dicom.ipynb #0a170906
-def _through_voi(
-    values: np.ndarray,  # (H, W) numbers after the rescale
+def _aspect(
     ds: pydicom.Dataset,
-) -> np.ndarray | None:  # (H, W) in [0, 1]; None without a window that the standard allows
-    "Values through the first VOI look-up table or window of the file"
-    if ds.get("VOILUTSequence"):
-        return _through_lut(values, ds)
-    if not ("WindowCenter" in ds and "WindowWidth" in ds):
-        return None
-    try:
-        with np.errstate(over="ignore"):
-            low, high = apply_voi_lut(np.array([-1e12, 1e12]), ds, index=0)
-    except ValueError:
-        return None
-    if high == low:
-        return None
-    return (apply_voi_lut(values, ds, index=0) - low) / (high - low)
+) -> float:
+    "How much higher than wide a pixel is, by the spacing, else by PixelAspectRatio"
+    spacing = _spacing(ds) or numbers(ds, "PixelAspectRatio")
+    if len(spacing) != 2 or min(spacing) <= 0:
+        return 1.0
+    return spacing[0] / spacing[1]
 
-# %% ../../nbs/1_read/02_dicom.ipynb #cd530875
-def _padding(
-    stored: np.ndarray,  # (H, W) stored numbers
+# %% ../../nbs/1_read/02_dicom.ipynb #80b142e3
+_SYNTAX = "1.2.840.10008.1.2.4."
+_JPEG_XL = {  # PS3.6, table A-1, of 2024; pydicom 3.0 does not know them
+    _SYNTAX + "110": "JPEG XL Lossless",
+    _SYNTAX + "111": "JPEG XL JPEG Recompression",
+    _SYNTAX + "112": "JPEG XL",
+}
+_HIGH_THROUGHPUT = [_SYNTAX + end for end in ("201", "202", "203")]
+# JPEG Extended has 12 bits, of which Pillow knows nothing
+_BY_LIBRARY = {_SYNTAX + "51", *_HIGH_THROUGHPUT, *_JPEG_XL}
+_LOSSY = {*JPEGTransferSyntaxes} | {_SYNTAX + end for end in ("81", "91", "112", "203")}
+
+
+def _by_library(
     ds: pydicom.Dataset,
-) -> np.ndarray:  # (H, W) bool
-    "Pixels that the file declares to be outside the picture"
-    value = ds.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, bool)
-    low, high = sorted((value, ds.get("PixelPaddingRangeLimit", value)))
-    padding = (stored >= low) & (stored <= high)
-    if padding.all():
-        return np.zeros(stored.shape, bool)
-    return padding
+) -> np.ndarray:  # (H, W) or (H, W, 3) whole numbers
+    "The numbers of a compressed picture; raises RadiographError, and what decoders raise"
+    data = next(generate_frames(ds.PixelData, number_of_frames=1))
+    shape = (ds.Rows, ds.Columns) + ((3,) if ds.SamplesPerPixel == 3 else ())
+    if stream_of(data)[:2] != shape[:2]:
+        raise RadiographError("its picture has another size than its header says; export it again")
+    values = decoded(data)
+    if values.shape != shape or values.dtype.kind not in "iu":
+        raise RuntimeError("other samples than the header counts")
+    size = max(values.itemsize, ds.BitsAllocated // 8)
+    return values.astype(f"{values.dtype.kind}{size}", copy=False)
+
+
+def _by_pydicom(
+    ds: pydicom.Dataset,
+) -> np.ndarray:  # (H, W) whole numbers as stored, or (H, W, 3)
+    "The decoded pixels; raises what pydicom raises"
+    # GDCM ends the process at some broken JPEG 2000 pictures, where Pillow raises an error
+    is_j2k = ds.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes
+    plugin = "pillow" if is_j2k else ""
+    ds.pixel_array_options(decoding_plugin=plugin, correct_unused_bits=False)
+    words = ds.pixel_array
+    return words.astype(words.dtype.newbyteorder("="), copy=False)
+
+
+def _words(
+    ds: pydicom.Dataset,
+) -> np.ndarray:  # (H, W) whole numbers as stored, or (H, W, 3)
+    "The pixels by the first decoder that can; raises RadiographError, and what decoders raise"
+    syntax = ds.file_meta.TransferSyntaxUID
+    decoders = [_by_library, _by_pydicom] if syntax in _BY_LIBRARY else [_by_pydicom]
+    if syntax in JPEG2000TransferSyntaxes and syntax not in _BY_LIBRARY:
+        decoders.append(_by_library)
+    for decoder in decoders[:-1]:
+        try:
+            return decoder(ds)
+        except (RuntimeError, NotImplementedError):
+            pass  # the next decoder
+    return decoders[-1](ds)
 
 # %% ../../nbs/1_read/02_dicom.ipynb #40608ddb
 def _luminance(
@@ -127,21 +204,40 @@ def _luminance(
     return grey
 
 
+def _windowed(
+    values: np.ndarray,  # (H, W) after the rescale
+    valid: np.ndarray,  # (H, W) bool, not padding
+    ds: pydicom.Dataset,
+    step: float,  # how far neighbouring numbers lie apart
+    notes: list[str],
+) -> np.ndarray:  # (H, W) in [0, 1]
+    "Values through table or window, or stretched where these show nothing"
+    shown = through_voi(values, ds, step, notes)
+    if shown is not None and not one_colour(shown, valid):
+        return shown
+    stretched = by_range(values, valid)
+    if shown is None or one_colour(stretched, valid):
+        return stretched if shown is None else shown
+    notes.append("its window leaves one colour and was left out")
+    return stretched
+
+
 def _shown(
     ds: pydicom.Dataset,
+    notes: list[str],
 ) -> np.ndarray:  # (H, W) in [0, 1]
     "What a viewer would show, bones bright, padding black"
-    stored = ds.pixel_array
-    if stored.ndim == 3:
-        return _luminance(stored, ds.BitsStored)
-    values = apply_modality_lut(stored, ds)
-    padding = _padding(stored, ds)
-    shown = _through_voi(values, ds)
-    if shown is None:
-        shown = by_range(values, ~padding)
-    if ds.PhotometricInterpretation == "MONOCHROME1":
+    words, layout = _words(ds), bit_layout(ds)
+    if words.ndim == 3:
+        return _luminance(words, layout.stored)
+    lossy = ds.file_meta.TransferSyntaxUID in _LOSSY
+    stored = stored_numbers(words, layout, notes, lossy)
+    outside = padding(words, stored, layout, ds, notes)
+    values, step = modality(stored, ds, notes)
+    shown = _windowed(values, ~outside, ds, step, notes)
+    if inverted(ds, notes):
         shown = 1 - shown
-    return np.where(padding, 0, shown)
+    return np.where(outside, 0, shown)
 
 # %% ../../nbs/1_read/02_dicom.ipynb #20379e96
 def _beyond_meta(tag, vr, length) -> bool:
@@ -151,62 +247,169 @@ def _beyond_meta(tag, vr, length) -> bool:
 
 def _syntax(
     file: BinaryIO,
-) -> str:  # name of the transfer syntax
-    "How the pixels are stored; files that must be inflated first are refused"
-    file.seek(132)
+) -> pydicom.uid.UID | None:
+    "How the pixels are stored, where the file says so; files that must be inflated are refused"
+    file.seek(128)
+    file.seek(132 if file.read(4) == b"DICM" else 0)
+    if file.read(2) not in (b"\2\0", b"\0\2"):
+        return None
+    file.seek(-2, 1)
     meta = pydicom.filereader.read_dataset(file, False, True, stop_when=_beyond_meta)
-    syntax = pydicom.uid.UID(meta.TransferSyntaxUID)
+    syntax = meta.get("TransferSyntaxUID")
+    if syntax is not None and syntax.is_transfer_syntax and syntax.is_deflated:
+        raise RadiographError("deflated DICOM is not read; export it without compression")
+    return syntax
+
+
+def _syntax_name(
+    syntax: pydicom.uid.UID | None,
+) -> str:
+    "In the standard's words; a private one is a number that stands for who made it"
+    if syntax is None or syntax in _JPEG_XL:
+        return _JPEG_XL.get(syntax, "a transfer syntax that is not stated")
     if syntax.is_private or not syntax.is_transfer_syntax:
         return "an unknown transfer syntax"
-    if syntax.is_deflated:
-        raise RadiographError("deflated DICOM is not read; export it without compression")
     return syntax.name
 
-# %% ../../nbs/1_read/02_dicom.ipynb #77c0c7e1
-def _check_dicom(
+# %% ../../nbs/1_read/02_dicom.ipynb #b22ead7a
+_IMAGES = "1.2.840.10008.5.1.4.1.1."
+_PROJECTIONS = {  # CR, DX, mammography, intra-oral, secondary capture, XA, XRF, photographs
+    _IMAGES + end
+    for end in (
+        "1 1.1 1.1.1 1.2 1.2.1 1.3 1.3.1 7 7.1 7.2 7.3 7.4 12.1 12.1.1 12.2 12.2.1 12.3 13.1.4 "
+        "13.1.5 77.1.4"
+    ).split()
+}
+_LATER = {_IMAGES + "66.7": "Label Map Segmentation"}  # younger than pydicom's list
+_OTHER_MODALITIES = (
+    "SEG CT MR PT NM US IVUS ECG EPS SR PR KO REG FID OP OPT OCT GM SM ES BI RTDOSE RTIMAGE RTPLAN "
+    "RTRECORD RTSTRUCT DOC AU PLAN RWV M3D TG DG"
+).split()
+
+
+def _kind(ds: pydicom.Dataset) -> str:
+    "What the object is, in the standard's words; '' for a radiograph, '?' where nobody knows"
+    uid = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID") or ""
+    if uid in _PROJECTIONS:
+        return ""
+    uid = pydicom.uid.UID(str(uid))
+    name = _LATER.get(uid, uid.name)
+    if name != uid:
+        return name.removesuffix(" (Retired)").removesuffix(" Storage")
+    term = str(ds.get("Modality", "")).strip().upper()
+    return term if term in _OTHER_MODALITIES else "?"
+
+
+def _check_kind(
     ds: pydicom.Dataset,
+    notes: list[str],  # gets a note where nobody knows
 ):
-    "Refuse what holds no picture, several pictures, or colours from a table"
-    if not all(tag in ds for tag in ("PixelData", "Rows", "Columns")):
-        raise RadiographError("this DICOM file holds no picture; choose the image of the series")
-    if int(ds.get("NumberOfFrames", 1)) > 1:
+    "Refuse what is no projection radiograph"
+    kind = _kind(ds)
+    if kind == "?":
+        notes.append("its header does not say what kind of picture it is: read as a radiograph")
+    elif "Segmentation" in kind:
         raise RadiographError(
-            f"it holds {int(ds.NumberOfFrames)} frames; export the one that you mean"
+            f"it is a DICOM {kind.lower()}, not a projection radiograph; choose the picture "
+            "that it outlines"
         )
+    elif kind:
+        raise RadiographError(
+            f"in DICOM's words it is '{kind}', not a projection radiograph; choose a radiograph"
+        )
+
+# %% ../../nbs/1_read/02_dicom.ipynb #77c0c7e1
+def _check_grey(ds: pydicom.Dataset):
+    "Refuse colours from a table, and numbers that cannot be unpacked"
+    if "PhotometricInterpretation" not in ds:
+        raise RadiographError("its header does not say which numbers are white; export it again")
     if "photometric" not in _facts(ds):
         raise RadiographError("its colours come from a table; export it in grey")
+    layout = bit_layout(ds)
+    if not 1 <= layout.stored <= layout.allocated:
+        raise RadiographError("its header declares more bits than a pixel has; export it again")
+
+
+def _check_dicom(ds: pydicom.Dataset):
+    "Refuse what holds no picture, several pictures, or one that cannot be read as grey"
+    if not all(tag in ds for tag in ("PixelData", "Rows", "Columns", "BitsAllocated")):
+        raise RadiographError("this DICOM file holds no picture; choose the image of the series")
+    frames = max(numbers(ds, "NumberOfFrames"), default=1)
+    if frames > 1:
+        raise RadiographError(f"it holds {frames:.0f} frames; export the one that you mean")
     check_size(ds.Rows, ds.Columns)
+    _check_grey(ds)
 
 # %% ../../nbs/1_read/02_dicom.ipynb #636c36e9
 def _decoded(
     ds: pydicom.Dataset,
-    syntax: str,  # for the message
+    notes: list[str],
 ) -> np.ndarray:  # (H, W) in [0, 1]
     "`_shown`; RadiographError where no decoder knows how the pixels are stored"
-    # GDCM ends the process at some broken JPEG 2000 pictures, where Pillow raises an error
-    if ds.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes:
-        ds.pixel_array_options(decoding_plugin="pillow")
     try:
-        return _shown(ds)
+        with decoding(ds.Rows, ds.Columns):
+            return _shown(ds, notes)
     except (RuntimeError, NotImplementedError):
-        message = f"its pixels cannot be decoded ({syntax}); export it as uncompressed DICOM"
+        name = _syntax_name(ds.file_meta.TransferSyntaxUID)
+        message = f"its pixels cannot be decoded ({name}); export it as uncompressed DICOM"
         raise RadiographError(message) from None
+
+
+def _implied(ds: pydicom.Dataset) -> pydicom.uid.UID:
+    "The transfer syntax of a file that states none, by how its elements could be read"
+    implicit, little = ds.original_encoding
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _header(
+    file: BinaryIO,
+    notes: list[str],
+) -> pydicom.Dataset:
+    "The listed tags of a file, as far as they can be read"
+    syntax = _syntax(file)
+    file.seek(0)
+    ds = pydicom.dcmread(file, specific_tags=_TAGS, force=True)
+    if syntax is None:
+        notes.append("its first group does not say how it is stored: read as uncompressed")
+        ds.file_meta.TransferSyntaxUID = _implied(ds)
+    _readable(ds, notes)
+    _with_frame_values(ds)
+    return ds
+
+
+def _complete(ds: pydicom.Dataset):
+    "Fill in what a grey picture needs and pydicom insists on"
+    ds.PhotometricInterpretation = _facts(ds)["photometric"]
+    layout = bit_layout(ds)
+    ds.BitsStored, ds.PixelRepresentation = layout.stored, int(layout.signed)
+    ds.NumberOfFrames = 1
+    if "SamplesPerPixel" not in ds and ds.PhotometricInterpretation.startswith("MONO"):
+        ds.SamplesPerPixel = 1
+    full = 3 * ds.Rows * ds.Columns  # bytes of a picture that was not subsampled
+    if ds.PhotometricInterpretation == "YBR_FULL_422" and len(ds.PixelData) in (full, full + 1):
+        ds.PhotometricInterpretation = "YBR_FULL"
 
 
 def read_dicom(
     file: BinaryIO,
-) -> dict:  # fields of a Radiograph
-    "Pixels, spacing and facts of a DICOM file; raises RadiographError, and what pydicom raises"
+) -> dict:  # fields of a Radiograph, and the `aspect` of a pixel, its height by its width
+    "Pixels, spacing, facts and notes of a DICOM file; RadiographError, and what pydicom raises"
+    notes: list[str] = []
     with quiet():
-        syntax = _syntax(file)
-        file.seek(0)
-        ds = pydicom.dcmread(file, specific_tags=_TAGS)
-        for empty in [element.tag for element in ds if element.is_empty]:
-            del ds[empty]
+        ds = _header(file, notes)
+        _check_kind(ds, notes)
         _check_dicom(ds)
+        _complete(ds)
+        if _spacing(ds) is None and any(tag in ds for tag in _SPACINGS):
+            notes.append("its pixel spacing cannot be used and was left out")
+        pixels = _decoded(ds, notes)
         return {
-            "pixels": _decoded(ds, syntax),
+            "pixels": pixels,
             "format": "DICOM",
             "spacing": _spacing(ds),
-            "facts": _facts(ds) | {"transfer_syntax": syntax},
+            "aspect": _aspect(ds),
+            "facts": _facts(ds) | {"transfer_syntax": _syntax_name(ds.file_meta.TransferSyntaxUID)},
+            "notes": tuple(notes),
         }
