@@ -168,6 +168,7 @@ WATCHED = {
     "infer": ["xray_explain.infer.folder.run"],
     "view": ["xray_explain.view.server.serve_view!"],
 }
+MERGED = ["tumor:0=Normal,1=Malignant"]  # benign and malignant cases as one class
 OPTIONS = {
     "phantom": {
         "output_dir": ["{out}/elsewhere"],
@@ -182,11 +183,13 @@ OPTIONS = {
     },
     "audit": {
         "data": ["{home}/other"],
+        "--label": MERGED,
         "--output-dir": ["{out}/elsewhere"],
         "--split-file": ["{home}/set_one.csv"],
     },
     "split": {
         "data": ["{home}/other"],
+        "--label": MERGED,
         "--output": ["{out}/elsewhere.csv"],
         "--by": ["fold"],
         "--train-on": ["b"],
@@ -194,6 +197,7 @@ OPTIONS = {
     },
     "train": {
         "data": ["{home}/other"],
+        "--label": MERGED,
         "--split-file": ["{home}/set_one.csv"],
         "--output-dir": ["{out}/elsewhere"],
         "--half": [],
@@ -201,6 +205,7 @@ OPTIONS = {
     },
     "calibrate": {
         "data": ["{home}/others"],
+        "--label": MERGED,
         "--checkpoint": ["{home}/guess1.safetensors"],
         "--split-file": ["{home}/many_one.csv", "--split", "test"],
         "--output": ["{out}/elsewhere.safetensors"],
@@ -209,6 +214,7 @@ OPTIONS = {
     },
     "evaluate": {
         "data": ["{home}/other"],
+        "--label": MERGED,
         "--checkpoint": ["{home}/guess1.safetensors"],
         "--split-file": ["{home}/set_one.csv"],
         "--split": ["train", "--split-file", "{home}/set_one.csv"],
@@ -224,6 +230,7 @@ OPTIONS = {
     "report": {
         "reports": ["evaluation"],
         "--data": ["{home}/other"],
+        "--label": MERGED,
         "--split-file": ["{home}/set_one.csv"],
         "--checkpoint": ["{home}/guess1.safetensors"],
         "--output-dir": ["{out}/elsewhere"],
@@ -253,6 +260,7 @@ OPTIONS = {
     "view": {
         "--checkpoint": ["{home}/guess1.safetensors"],
         "--data": ["{home}/set"],
+        "--label": MERGED,
         "--port": ["8999"],
         "--no-browser": [],
     },
@@ -265,6 +273,7 @@ INSTEAD = {
 }
 # options that mean nothing without others, which the run without the option is given too
 BESIDE = {
+    ("view", "--label"): ["--data", "{home}/set"],
     ("split", "--train-on"): ["--by", "fold"],
     ("calibrate", "--split-file"): ["--split", "test", "--split-file", "{home}/many_two.csv"],
     ("evaluate", "--split"): ["--split-file", "{home}/set_one.csv"],
@@ -349,6 +358,20 @@ def test_an_option_changes_something(command, name, home, usual, tmp_path):
     plain = usual(before, names)
     assert plain["status"] == 0 or (command, name) == ("infer", "--ray-address"), plain["errors"]
     assert left_by(after, home, tmp_path / "out", names) != plain
+
+
+@pytest.mark.parametrize("command", BASE)
+def test_an_option_is_taken_as_it_is_written(command, capsys):
+    "No beginning of an option stands for it, and the nearest one is named"
+    for option in (n for n in actions(command) if n.startswith("--")):
+        names = [n for a in actions(command).values() for n in a.option_strings]
+        short = option[:-1]
+        if short in names:
+            continue
+        with pytest.raises(SystemExit) as end:
+            build_parser().parse_args([command, *BASE[command], short])
+        told = capsys.readouterr().err
+        assert end.value.code == 2 and f"unrecognized arguments: {short}; the nearest" in told
 
 
 def test_a_run_is_gone_on_with_or_done_anew(home, tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -199,6 +200,52 @@ def test_a_failing_report_leaves_nothing(data, tmp_path):
     assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def small_report(tmp_path, monkeypatch, other_kernel):
+    "A report of a few lines in place of the gallery, where a JUPYTER_PATH has its own python3"
+    cell, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    nb = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}},
+        cells=[
+            text("# A small report"),
+            cell('output_dir = ""\nkill = False\nnames = []\nexamples = 1'),
+            cell("import os, signal, sys\nprint(sys.executable, names)"),
+            text("## Where it ends\nIn the cell below."),
+            cell("if kill:\n    os.kill(os.getpid(), signal.SIGKILL)"),
+            cell("print('the end')"),
+        ],
+    )
+    nb.cells[1].metadata["tags"] = ["parameters"]
+    nbformat.write(nb, path := tmp_path / "gallery.ipynb")
+    monkeypatch.setattr("xray_explain.report.run.report_notebook", lambda name: path)
+    monkeypatch.setenv("JUPYTER_PATH", str(other_kernel))
+
+
+def test_a_report_runs_with_this_interpreter(small_report, tmp_path, capfd):
+    "Not with what is called python3 elsewhere; values keep their kind; the terminal hears nothing"
+    page = run_report("gallery", tmp_path / "out", names=("frontal",), examples=np.int64(3))
+    assert f"{sys.executable} ['frontal']" in html.unescape(page.read_text())
+    heard = capfd.readouterr().err
+    assert "encryption" not in heard and "WARNING" not in heard
+
+
+def test_a_killed_report_says_where_and_leaves_no_page(small_report, tmp_path, capfd):
+    with pytest.raises(ReportError) as caught:
+        run_report("gallery", tmp_path / "out", kill=True)
+    # the fifth of six cells, and the one that papermill puts behind the parameters
+    assert str(caught.value) == (
+        "the gallery report: its kernel was killed in cell 6 of 7 (under 'Where it ends'). The "
+        "usual reason is memory: lower examples, take a smaller split or data set, or close other "
+        "programs"
+    )
+    assert not (tmp_path / "out").exists()
+    assert "Kernel died" not in capfd.readouterr().err
+    (tmp_path / "out" / "reports").mkdir(parents=True)
+    (tmp_path / "out" / "reports" / "gallery.html").write_text("yesterday")
+    with pytest.raises(ReportError, match="gallery.html is of an earlier run"):
+        run_report("gallery", tmp_path / "out", kill=True)
+
+
 def test_an_installed_wheel_has_the_reports(data, tmp_path):
     subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT],
@@ -221,6 +268,7 @@ def test_an_installed_wheel_has_the_reports(data, tmp_path):
         env={**__import__("os").environ, "PYTHONPATH": str(tmp_path / "site")},
     )
     assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr and "encryption" not in done.stderr
     assert (away / "results" / "reports" / "inference.html").is_file()
 
 
@@ -294,10 +342,12 @@ class Row:
     beside: dict = field(default_factory=dict)  # parameters of both runs, beside `SMALL`
 
 
+MERGED = "tumor:0=Normal,1=Malignant"  # benign and malignant cases as one class
 CONFOUNDED = {"split_file": "{split_file}"}  # without one there is only one split to choose
 PARAMETERS = {
     "gallery": {
         "data": Row("{other_data}", ("gradcam/gallery_*.png", "page")),
+        "label": Row(MERGED, ("gradcam/gallery_*.png", "page")),
         "split_file": Row("{split_file}", ("gradcam/gallery_*.png", "page")),
         "checkpoint": Row("{other_checkpoint}", ("gradcam/gallery_*.png", "page")),
         "output_dir": Row("{elsewhere}", ("gradcam/gallery_*.png",)),
@@ -313,6 +363,7 @@ PARAMETERS = {
     },
     "annotation": {
         "data": Row("{other_data}", ("gradcam/annotation_report.json", "page")),
+        "label": Row(MERGED, ("gradcam/annotation_report.json", "page")),
         "split_file": Row("{split_file}", ("gradcam/annotation_report.json", "page")),
         "checkpoint": Row("{other_checkpoint}", ("gradcam/annotation_report.json", "page")),
         "output_dir": Row("{elsewhere}", ("gradcam/annotation_report.json",)),
@@ -329,6 +380,7 @@ PARAMETERS = {
     },
     "evaluation": {
         "data": Row("{other_data}", ("evaluation/evaluation.json", "page")),
+        "label": Row(MERGED, ("evaluation/evaluation.json", "page")),
         "split_file": Row("{split_file}", ("evaluation/evaluation.json", "page")),
         "checkpoint": Row("{other_checkpoint}", ("evaluation/evaluation.json", "page")),
         "output_dir": Row("{elsewhere}", ("evaluation/evaluation.json", "evaluation/curves.png")),
@@ -338,6 +390,7 @@ PARAMETERS = {
     },
     "faithfulness": {
         "data": Row("{other_data}", ("faithfulness/faithfulness.json", "page")),
+        "label": Row(MERGED, ("faithfulness/faithfulness.json",)),
         "split_file": Row("{split_file}", ("faithfulness/faithfulness.json", "page")),
         "checkpoint": Row("{other_checkpoint}", ("faithfulness/faithfulness.json", "page")),
         "output_dir": Row("{elsewhere}", ("faithfulness/faithfulness.json",)),
@@ -352,6 +405,7 @@ PARAMETERS = {
     },
     "inference": {
         "data": Row("{other_data}", ("inference/batch_results.json", "page")),
+        "label": Row(MERGED, ("live",), {"label": ""}),
         "checkpoint": Row("{other_checkpoint}", ("inference/batch_results.json", "page")),
         "output_dir": Row("{elsewhere}", ("inference/batch_results.json",)),
         "max_images": Row(2, ("inference/batch_results.json", "page")),
@@ -454,7 +508,7 @@ def written(folder) -> dict[str, Any]:
     return files
 
 
-def outputs(name, folder, cache, parameters) -> dict[str, Any]:
+def outputs(name, folder, cache, parameters, live=False) -> dict[str, Any]:
     "Run a report's notebook in this process: its files, what its page shows, what the cache holds"
     shown, scope = [], {}
     with pytest.MonkeyPatch.context() as patch, pd.option_context("display.max_colwidth", 50):
@@ -462,15 +516,16 @@ def outputs(name, folder, cache, parameters) -> dict[str, Any]:
         patch.setattr("IPython.display.display", lambda *values: shown.extend(values))
         for cell in nbformat.read(report_notebook(name), 4).cells:
             tags = cell.metadata.get("tags", [])
-            if cell.cell_type != "code" or "live" in tags:
+            if cell.cell_type != "code" or ("live" in tags and not live):
                 continue
             run_cell(cell.source, scope, shown)
             if "parameters" in tags:
                 scope |= {"output_dir": str(folder / "out"), **parameters}
+    labels = [entry.label for entry in shown.pop().entries] if live else []
     # the last line repeats the parameters, whether they were used or not
     page = [t for t in map(shown_text, shown) if not t.startswith("xray_explain ")]
     cached = sorted(p.name for p in cache.glob("runs/*"))
-    return {**written(folder / "out"), "page": page, "cache": cached}
+    return {**written(folder / "out"), "page": page, "cache": cached, "live": labels}
 
 
 @pytest.fixture(scope="module")
@@ -486,7 +541,8 @@ def played(places, tmp_path_factory):
             folder = tmp_path_factory.mktemp(name)
             # where it is asked about, the cache begins empty
             cache = folder / "cache" if "cache" in asked else shared
-            runs[key] = outputs(name, folder, cache, values)
+            live = name == "inference" and "label" in asked  # which only the view there shows
+            runs[key] = outputs(name, folder, cache, values, live)
         return runs[key]
 
     return play

@@ -8,6 +8,7 @@ __all__ = ['DATA', 'COMMANDS', 'phantom', 'audit', 'split', 'train', 'calibrate'
 
 # %% ../nbs/99_cli.ipynb #abc9ecad
 import argparse
+import difflib
 import gc
 import json
 import os
@@ -44,7 +45,18 @@ def _add_checkpoint(parser):
     )
 
 
-def _add_split_file(parser):
+def _add_label(parser):
+    parser.add_argument(
+        "--label",
+        default="",
+        metavar="COLUMN",
+        help="column that holds the class, and names for its values where they need some: "
+        "fractured:0=Normal,1=Fracture (default: the column label, or BTXRD's flags)",
+    )
+
+
+def _add_reading(parser):
+    _add_label(parser)
     parser.add_argument(
         "--split-file",
         metavar="FILE",
@@ -126,7 +138,7 @@ def _audit_parser(p):
         metavar="DIR",
         help="for tables and pictures (default: results/audit)",
     )
-    _add_split_file(p)
+    _add_reading(p)
 
 
 def audit(args) -> int:
@@ -134,7 +146,7 @@ def audit(args) -> int:
     from xray_explain.data.audit import audit as audit_data
     from xray_explain.report.audit_pages import audit_text, save_audit
 
-    audited = audit_data(args.data, args.split_file)
+    audited = audit_data(args.data, args.split_file, label=args.label)
     paths = save_audit(audited, args.output_dir)
     print(audit_text(audited), "\nwritten:", *(f"  {p}" for p in paths), RESEARCH_USE, sep="\n")
     return 0
@@ -142,6 +154,7 @@ def audit(args) -> int:
 # %% ../nbs/99_cli.ipynb #10949ee4
 def _split_parser(p):
     p.add_argument("data", help=DATA)
+    _add_label(p)
     p.add_argument("--output", required=True, metavar="FILE", help="the split file to write, a CSV")
     p.add_argument(
         "--by",
@@ -164,21 +177,21 @@ def split(args) -> int:
     from xray_explain.data.split import plan_split, split_summary
     from xray_explain.data.split_file import write_split_file
 
-    cases = read_cases(args.data)
+    cases = read_cases(args.data, label=args.label, use_split=False)
     _say_problems(cases)
     plan = plan_split(cases, args.by, args.train_on, args.seed)
     write_split_file(args.output, plan)
     print(split_summary(plan).to_string())
     doubles, groups = (plan.duplicate_of != "").sum(), plan.group.nunique()
     print(f"{doubles} pictures have doubles, which are on one side; {groups} groups in all")
-    print(read_cases(args.data, split_file=args.output).caveat)
+    print(read_cases(args.data, split_file=args.output, label=args.label).caveat)
     print(f"written: {args.output}", RESEARCH_USE, sep="\n")
     return 0
 
 # %% ../nbs/99_cli.ipynb #ca2e5404
 def _train_parser(p):
     p.add_argument("data", help=DATA)
-    _add_split_file(p)
+    _add_reading(p)
     p.add_argument(
         "--output-dir",
         required=True,
@@ -196,7 +209,7 @@ def train(args) -> int:
     from xray_explain.data.cases import read_cases
     from xray_explain.model.training import train as train_classifier
 
-    cases = read_cases(args.data, split_file=args.split_file)
+    cases = read_cases(args.data, split_file=args.split_file, label=args.label)
     _say_problems(cases)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in fields(Recipe)})
     checkpoint = train_classifier(
@@ -205,6 +218,7 @@ def train(args) -> int:
     best = {k: checkpoint.training[k] for k in ("epoch", "val_loss", "val_accuracy", "val_auc")}
     figures = ", ".join(f"{k} {v:.4g}" for k, v in best.items())
     print(f"{recipe.keep} epoch, on validation: {figures}")
+    print(cases.caveat)
     print(f"written: {Path(args.output_dir) / 'model.safetensors'}")
     return 0
 
@@ -217,7 +231,7 @@ def _sensitivity(text: str) -> float | str:
 def _calibrate_parser(p):
     p.add_argument("data", help="folder or zip of the data set that the model was trained on")
     _add_checkpoint(p)
-    _add_split_file(p)
+    _add_reading(p)
     p.add_argument(
         "--output", required=True, metavar="FILE", help="the new checkpoint, .safetensors"
     )
@@ -281,7 +295,8 @@ def calibrate(args) -> int:
     from xray_explain.model.checkpoint import is_half, save_checkpoint
 
     before = _load(args.checkpoint)
-    cases = read_cases(args.data, classes=before.class_names, split_file=args.split_file)
+    cases = read_cases(args.data, before.class_names, args.split_file, args.label)
+    _say_problems(cases)
     seed = before.training.get("recipe", {}).get("seed", 0)
     validation = _validation_cases(cases, args.split, seed)
     pictures, masks, labels = load_canvases(validation, before.preprocessing)
@@ -300,7 +315,7 @@ def _evaluate_parser(p):
         "data", nargs="?", default="", help="folder or zip of a data set (default: 150 phantoms)"
     )
     _add_checkpoint(p)
-    _add_split_file(p)
+    _add_reading(p)
     _add(p, "split", "", "only these cases (default: those marked 'test', or all)")
     _add(p, "batch_size", 32, "pictures in a forward pass")
     p.add_argument("--output", metavar="FILE", help="write the figures as JSON")
@@ -324,7 +339,9 @@ def evaluate(args) -> int:
     from xray_explain.report.annotation import annotation_report, localization_table
 
     checkpoint = _load(args.checkpoint)
-    cases = open_cases(args.data, checkpoint, args.split, args.split_file or "")
+    split_file = args.split_file or ""
+    cases = open_cases(args.data, checkpoint, args.split, split_file, args.label)
+    _say_problems(cases)
     study = examine(checkpoint, cases, args.batch_size)
     figures, records = prediction_figures(study), agreement_records(study)
     print(*_prediction_lines(study, figures), sep="\n")
@@ -334,6 +351,8 @@ def evaluate(args) -> int:
     if args.output:
         write_json(args.output, figures)
     print(" ".join(filter(None, [study.cases.caveat, RESEARCH_USE])))
+    for image_id, note in study.notes:
+        print(f"note: {image_id}: {note}", file=sys.stderr)
     for image_id, reason in study.failures:
         print(f"failed: {image_id}: {reason}", file=sys.stderr)
     return 1 if study.failures else 0
@@ -380,7 +399,7 @@ def _report_parser(p):
         help="folder or zip of a data set (default: 150 phantoms); reported on are "
         "the cases marked 'test', or all, and with --set split=val others",
     )
-    _add_split_file(p)
+    _add_reading(p)
     p.add_argument("--checkpoint", default="", metavar="FILE", help="(default: the demo)")
     p.add_argument("--output-dir", default="results", metavar="DIR", help="(default: results)")
     p.add_argument(
@@ -429,6 +448,7 @@ def report(args) -> int:
         "data": args.data,
         "checkpoint": args.checkpoint,
         "split_file": args.split_file or "",
+        "label": args.label,
         "cache": args.cache,
         **_settings(args.set, names),
     }
@@ -588,23 +608,27 @@ def _infer_one(args) -> int:
 def _say_record(checkpoint, record: dict, out: Path):
     "What one picture shows, and where its overlay is"
     from xray_explain.infer.inference import notes_on
+    from xray_explain.infer.record import verdict_text
     from xray_explain.read.pixels import printable
     from xray_explain.wording import probability_text
 
-    name, prediction = printable(record["image_name"]), record["prediction"]
-    print(f"{name}: {prediction}, confidence {probability_text(record['confidence'])}")
+    name, shown = printable(record["image_name"]), record.get("shown", record["prediction"])
+    if "findings" in record:
+        print(f"{name}: {verdict_text(record)}")
+    else:
+        print(f"{name}: {shown}, confidence {probability_text(record['confidence'])}")
     for c, p in record["scores"].items():
         print(f"  {c} {probability_text(p)}")
     notes = notes_on(checkpoint, record)
-    print(f"  evidence for {prediction}: {record['evidence']}", *notes, sep="\n  ")
+    print(f"  evidence for {shown}: {record['evidence']}", *notes, sep="\n  ")
     for file in ("overlay", "maps"):
         if record[file]:
             print(f"{file}: {printable(str(out / record[file]))}")
     print(RESEARCH_USE)
 
 # %% ../nbs/99_cli.ipynb #042046f5
-def _say_results(out: Path, done: int, failed: int, most: int = 50):
-    "The first results as a table, the failures by name, and where the rest is"
+def _say_results(out: Path, done: int, failed: int, passed: str, most: int = 50):
+    "The first results as a table, the failures by name, what was passed over, where the rest is"
     from itertools import islice
 
     from xray_explain.infer.inference import results_table
@@ -615,13 +639,15 @@ def _say_results(out: Path, done: int, failed: int, most: int = 50):
         print(f"... and {done - most} more in {out / 'batch_results.csv'}")
     for failure in json_entries(out / "failures.json"):
         print(f"failed: {failure['reason']}", file=sys.stderr)
+    if passed:
+        print(passed)
     print(f"{done} explained, {failed} failed; {out / 'batch_results.json'}\n{RESEARCH_USE}")
 
 
 def _infer_many(args) -> int:
     "Explain a folder or the pictures of a manifest; what is done stays done, however it ends"
     from xray_explain.infer.folder import LocalEngine, run
-    from xray_explain.read.sources import from_folder, from_manifest
+    from xray_explain.read.sources import from_folder, from_manifest, passed_words
 
     if args.manifest:
         sources, count = from_manifest(args.manifest, args.path_column)
@@ -640,7 +666,7 @@ def _infer_many(args) -> int:
     done, failed = run(
         checkpoint, sources, count, out, options, engine, args.workers, args.device, args.resume
     )
-    _say_results(out, done, failed)
+    _say_results(out, done, failed, passed_words(sources.passed_over))
     return 1 if failed else 0
 
 
@@ -657,6 +683,7 @@ def _view_parser(p):
         metavar="DIR",
         help="data set, its zip, or a folder of pictures (default: phantoms)",
     )
+    _add_label(p)
     _add(p, "port", 8866, "of this machine, or a free one near it")
     p.add_argument("--no-browser", action="store_true", help="only say where the page is")
 
@@ -670,8 +697,8 @@ def view(args) -> int:
     if args.data:
         from xray_explain.view.worklist import worklist
 
-        worklist(args.data)
-    serve_view(args.checkpoint or "", args.data, args.port, not args.no_browser)
+        worklist(args.data, args.label)
+    serve_view(args.checkpoint or "", args.data, args.port, not args.no_browser, args.label)
     return 0
 
 # %% ../nbs/99_cli.ipynb #3c97ddf5
@@ -692,7 +719,26 @@ COMMANDS = {
     "view": (view, _view_parser, "open the interactive view in the browser"),
 }
 
+# %% ../nbs/99_cli.ipynb #6cf2c854
+class _Parser(argparse.ArgumentParser):
+    "Takes no abbreviations, and names the nearest of an unknown option"
 
+    def __init__(self, *args, **options):
+        super().__init__(*args, allow_abbrev=False, **options)
+
+    def parse_known_args(self, args=None, namespace=None):
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown)}")
+        return known, unknown
+
+    def _nearest(self, unknown: list[str]) -> str:
+        "What the first unknown option may have been meant to be, '' for nothing"
+        name = next((word for word in unknown if word.startswith("-")), "").partition("=")[0]
+        near = difflib.get_close_matches(name, self._option_string_actions, 1)
+        return f"; the nearest option is {near[0]}" if near else ""
+
+# %% ../nbs/99_cli.ipynb #37dc88d7
 def _add_debug(parser, **options):
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error", **options
@@ -701,7 +747,7 @@ def _add_debug(parser, **options):
 
 def build_parser() -> argparse.ArgumentParser:
     "The whole command line"
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "xray-explain",
         description="See where and why an X-ray classifier looks.",
         epilog=RESEARCH_USE,

@@ -6,6 +6,7 @@
 __all__ = ['SUFFIX_FORMATS', 'Finding', 'Audit', 'audit']
 
 # %% ../../nbs/2_data/06_audit.ipynb #72ef50a9
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +16,25 @@ import pandas as pd
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from .cases import FLAGS, NORMAL, SUBTYPES, Listing, list_rows
+from xray_explain.data.cases import (
+    FLAGS,
+    NORMAL,
+    SUBTYPES,
+    Listing,
+    as_flags,
+    list_rows,
+    read_flags,
+)
 from .duplicates import linked, near_pairs, picture_prints
-from ..read.annotation import AnnotationError, read_annotation
+from .split_file import as_splits
+from xray_explain.read.annotation import (
+    Annotation,
+    AnnotationError,
+    fitted,
+    in_one_line,
+    read_annotation,
+)
+from ..read.pixels import suffix_of
 
 # %% ../../nbs/2_data/06_audit.ipynb #0f2d414d
 class Finding(NamedTuple):
@@ -30,7 +47,7 @@ class Finding(NamedTuple):
 # %% ../../nbs/2_data/06_audit.ipynb #ac0a5024
 def _any_of(rows: pd.DataFrame, columns: list[str]) -> pd.Series:
     "Rows in which one of these columns is 1 (bool)"
-    return rows[columns].apply(pd.to_numeric, errors="coerce").eq(1).any(axis=1)
+    return as_flags(rows[columns]).eq(1).any(axis=1)
 
 
 def _wrong_subtypes(rows: pd.DataFrame) -> dict[str, pd.Series]:
@@ -49,7 +66,7 @@ def _flag_findings(rows: pd.DataFrame) -> dict[str, pd.Series]:
     "BTXRD's columns that contradict one another -> which rows (bool)"
     if not set(FLAGS) <= set(rows):
         return {}
-    flags = rows[FLAGS].apply(pd.to_numeric, errors="coerce")
+    flags = read_flags(rows).values
     known = flags.isin([0, 1]).all(axis=1)
     tumor, benign, malignant = (flags[f] == 1 for f in FLAGS)
     findings = {
@@ -63,6 +80,9 @@ def _flag_findings(rows: pd.DataFrame) -> dict[str, pd.Series]:
     return findings
 
 # %% ../../nbs/2_data/06_audit.ipynb #ef9955fd
+_SEXES = {"m", "f", "male", "female", "o", "other"}  # O is DICOM's word for other
+
+
 def _person_findings(rows: pd.DataFrame) -> dict[str, pd.Series]:
     "Ages, sexes and centres that cannot be -> which rows (bool), for the columns that exist"
     findings = {}
@@ -71,7 +91,8 @@ def _person_findings(rows: pd.DataFrame) -> dict[str, pd.Series]:
         findings["age is missing or not from 0 to 120"] = ~age.between(0, 120)
     for name in ("gender", "sex"):
         if name in rows:
-            findings[f"{name} is not M or F"] = ~rows[name].isin(["M", "F"])
+            known = rows[name].astype(str).str.strip().str.casefold().isin(_SEXES)
+            findings[f"{name} is missing or not M or F"] = ~known
     for name in ("center", "centre"):
         if name in rows:
             findings[f"{name} is missing"] = rows[name].isna()
@@ -79,15 +100,27 @@ def _person_findings(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 # %% ../../nbs/2_data/06_audit.ipynb #b25e43a2
 SUFFIX_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
     ".png": "PNG",
     ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".dcm": "DICOM",
-    ".dicom": "DICOM",
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".jp2", ".j2k", ".jpf", ".jpx", ".j2c"), "JPEG 2000"),
+    ".jxl": "JPEG XL",
+    **dict.fromkeys((".dcm", ".dicom", ".dic", ".ima"), "DICOM"),
 }
+
+
+def _name_findings(image_id: str, path: str, form: str | float) -> list[Finding]:
+    "What the name of a picture says of it that is not so; `form` is NaN where it was not read"
+    image, findings = Path(path), []
+    suffix, asked = suffix_of(image.name), suffix_of(image_id)
+    expected = SUFFIX_FORMATS.get(suffix.lower(), form)  # a file without a suffix says nothing
+    if isinstance(form, str) and expected != form:
+        findings.append(Finding("picture of another format than its suffix says", image_id, form))
+    if asked and asked != suffix:
+        wrong = "picture with another suffix than in the table"
+        findings.append(Finding(wrong, image_id, image.name))
+    return findings
 
 
 def _picture_findings(rows: pd.DataFrame, prints: pd.DataFrame) -> list[Finding]:
@@ -97,54 +130,91 @@ def _picture_findings(rows: pd.DataFrame, prints: pd.DataFrame) -> list[Finding]
         for i, reason in zip(rows.image_id, prints.unreadable)
         if isinstance(reason, str)
     ]
+    findings += [
+        Finding("picture whose reading is doubtful", i, notes)
+        for i, notes in zip(rows.image_id, prints.notes)
+        if isinstance(notes, str) and notes
+    ]
     for i, path, form in zip(rows.image_id, rows.image, prints["format"]):
-        if not path:
-            continue
-        image = Path(path)
-        if isinstance(form, str) and SUFFIX_FORMATS[image.suffix.lower()] != form:
-            findings.append(Finding("picture of another format than its suffix says", i, form))
-        if Path(i).suffix and Path(i).suffix != image.suffix:
-            findings.append(Finding("picture with another suffix than in the table", i, image.name))
+        findings += _name_findings(i, path, form) if path else []
     return findings
 
 # %% ../../nbs/2_data/06_audit.ipynb #af4150ae
-def _outline_finding(
+class _Size(NamedTuple):
+    "What is known of a picture"
+
+    shape: tuple[int, int] | None  # rows and columns
+    orientation: int  # EXIF's
+    stretched: tuple[int, int] | None  # of the data set
+    stored: tuple[int, int] | None  # rows and columns where pixels were not square
+
+
+def _sizes(prints: pd.DataFrame, stretched: tuple[int, int] | None) -> list[_Size]:
+    "Of every picture"
+    sizes = []
+    numbers = ["rows", "columns", "stored_rows", "stored_columns", "orientation"]
+    for row in prints[numbers].to_numpy(float):
+        if np.isfinite(row).all():
+            rows, columns, *stored, orientation = row.astype(int).tolist()
+            sizes.append(_Size((rows, columns), orientation, stretched, tuple(stored)))
+        else:
+            sizes.append(_Size(None, 1, stretched, None))
+    return sizes
+
+
+def _outline_findings_of(
     image_id: str,
     path: str,  # of a LabelMe file
-    shape: np.ndarray,  # (2,) of the picture, NaN where unknown
-) -> Finding | None:
-    "What is wrong with one outline, None for nothing"
+    size: _Size,  # of the picture
+) -> Iterator[Finding]:
+    "What is wrong with one outline"
     try:
         annotation = read_annotation(path)
     except AnnotationError as e:
         reason = str(e).partition(": ")[2]
-        return Finding("outline that cannot be read", image_id, reason)
+        yield Finding("outline that cannot be read", image_id, reason)
+        return
+    if annotation.notes:
+        kind = "outline of which a part is not used or doubtful"
+        yield Finding(kind, image_id, in_one_line(annotation.notes))
     if not annotation.lesions:
-        return Finding("annotation without any outline", image_id)
-    if annotation.shape is None:
-        return Finding("outline of a picture whose size it does not say", image_id)
-    if not np.isfinite(shape).all():
-        return None
-    if tuple(annotation.shape) != tuple(shape):
-        sizes = "outline {1} x {0}, picture {3:g} x {2:g}".format(*annotation.shape, *shape)
-        return Finding("outline drawn on a picture of another size", image_id, sizes)
-    boxes = annotation.boxes()
-    if (boxes[:, :2] < -1).any() or (boxes[:, 2:] > shape[::-1] + 1).any():
-        return Finding("outline that reaches beyond the picture", image_id)
-    return None
+        yield Finding("annotation without any outline", image_id)
+    elif size.shape:
+        yield from _place_findings(image_id, annotation, size)
+
+
+def _place_findings(image_id: str, annotation: Annotation, size: _Size) -> Iterator[Finding]:
+    "What is wrong with where the outlines of a picture lie"
+    assert size.shape
+    try:
+        on_picture = fitted(annotation, *size)
+    except AnnotationError as e:
+        yield Finding("outline of another picture or cut, not used", image_id, str(e))
+        return
+    for note in on_picture.notes[len(annotation.notes) :]:
+        yield Finding("outline whose place is doubtful", image_id, note)
+    boxes = on_picture.boxes(size.shape)
+    if (boxes[:, :2] < -1).any() or (boxes[:, 2:] > np.add(size.shape[::-1], 1)).any():
+        yield Finding("outline that reaches beyond the picture", image_id)
 
 # %% ../../nbs/2_data/06_audit.ipynb #722f5a19
-def _outline_findings(rows: pd.DataFrame, prints: pd.DataFrame, progress: bool) -> list[Finding]:
-    "What is wrong with the outlines, and lesion cases that have none"
-    shapes = prints[["rows", "columns"]].to_numpy(float)
-    jobs = [job for job in zip(rows.image_id, rows.annotation, shapes) if job[1]]
+def _read_outlines(jobs: list[tuple], progress: bool) -> list[Finding]:
+    "`_outline_findings_of` for many"
     read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
-        delayed(_outline_finding)(*job) for job in jobs
+        delayed(lambda *job: list(_outline_findings_of(*job)))(*job) for job in jobs
     )
     shown = tqdm(read, total=len(jobs), desc="outlines", disable=not progress)
-    findings = [finding for finding in shown if finding]
+    return [finding for findings in shown for finding in findings]
+
+
+def _outline_findings(listing: Listing, prints: pd.DataFrame, progress: bool) -> list[Finding]:
+    "What is wrong with the outlines, and lesion cases that have none"
+    rows = listing.rows
+    sizes = _sizes(prints, listing.stretched)
+    jobs = [job for job in zip(rows.image_id, rows.annotation, sizes) if job[1]]
     if not jobs:
-        return findings  # a data set without outlines lacks none
+        return []  # a data set without outlines lacks none
+    findings = _read_outlines(jobs, progress)
     lesion = ~rows.label.isin(["", NORMAL])
     bare = rows.image_id[lesion & rows.image.notna() & rows.annotation.isna()]
     return findings + [Finding("lesion without an outline", i) for i in bare]
@@ -155,9 +225,10 @@ def _double_findings(rows: pd.DataFrame, pairs: pd.DataFrame) -> list[Finding]:
     findings = []
     for pair in pairs.itertuples():
         a, b = rows.iloc[pair.a], rows.iloc[pair.b]
-        likeness = "equal" if pair.equal else "nearly equal"
         apart = f"{b.image_id}, {pair.bits} bits apart"
-        findings.append(Finding(f"{likeness} pictures", a.image_id, apart))
+        equal = "equal" in pair.kind
+        finding = f"{pair.kind} pictures" if equal else f"pictures of which one is {pair.kind}"
+        findings.append(Finding(finding, a.image_id, apart))
         for column, disagreement in (
             ("label", "with different labels"),
             ("split", "in different splits"),
@@ -254,16 +325,26 @@ def _table_findings(listing: Listing) -> list[Finding]:
     troubles.pop(f"{', '.join(FLAGS)} contradict one another", None)  # `flagged` says it in detail
     for trouble, bad in (flagged | _person_findings(listing.rows)).items():
         troubles[trouble] = list(listing.names[bad])
-    return [Finding(trouble, name) for trouble, names in troubles.items() for name in names]
+    findings = [Finding(trouble, name) for trouble, names in troubles.items() for name in names]
+    return findings + _split_findings(listing)
+
+
+def _split_findings(listing: Listing) -> list[Finding]:
+    "Rows whose split is a word that means none"
+    wrong = "split that is no word for one, so nothing is trained or evaluated with this table"
+    strange = as_splits(listing.rows["split"]).isna()
+    words = zip(listing.names[strange], listing.rows["split"][strange])
+    return [Finding(wrong, name, word) for name, word in words]
 
 # %% ../../nbs/2_data/06_audit.ipynb #9df6b013
 def audit(
     data: str | Path,  # a data set, its folder or zip
     split_file: str | Path | None = None,  # to look for doubles across its splits
     progress: bool = True,
+    label: str = "",  # the column that holds the class, as for `read_cases`
 ) -> Audit:
     "Read every picture and outline of a data set; DatasetError where there is none"
-    listing = list_rows(data, split_file=split_file)
+    listing = list_rows(data, split_file=split_file, label=label)
     rows = listing.rows
     prints = picture_prints(rows.image, progress).set_axis(rows.index)
     # a picture that two rows name is no double of itself
@@ -271,7 +352,7 @@ def audit(
     pairs = near_pairs(prints.where(once))
     findings = _table_findings(listing)
     findings += _picture_findings(rows, prints)
-    findings += _outline_findings(rows, prints, progress)
+    findings += _outline_findings(listing, prints, progress)
     findings += _double_findings(rows, pairs)
     return Audit(
         listing=listing,

@@ -4,18 +4,21 @@
 
 # %% auto #0
 __all__ = ['NORMAL', 'BTXRD_CLASSES', 'FLAGS', 'SITES', 'SUBTYPES', 'VIEWS', 'BTXRD_COLUMNS', 'CAVEATS', 'INDEPENDENT',
-           'TOGETHER', 'UNSEEN', 'Cases', 'Listing', 'list_rows', 'read_cases']
+           'TOGETHER', 'UNSEEN', 'as_flags', 'read_flags', 'Cases', 'Listing', 'list_rows', 'read_cases']
 
 # %% ../../nbs/2_data/03_cases.ipynb #68a129f1
 import html
+import re
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import openpyxl
 import pandas as pd
 
 from .archive import TABLES, DatasetError, data_folder, data_name
@@ -24,11 +27,16 @@ from xray_explain.data.split_file import (
     SPLITS,
     apply_split_file,
     as_numbers,
+    as_splits,
     keeps_doubles_together,
+    known_columns,
     read_split_file,
+    strange_splits,
 )
-from ..read.pixels import printable
+from ..read.annotation import outline_format, stretched_size, stretched_words
+from ..read.pixels import printable, stem_of
 from ..read.radiograph import find_radiographs
+from ..wording import NO_FINDING, findings_in, findings_text
 
 # %% ../../nbs/2_data/03_cases.ipynb #2461d6ba
 NORMAL = "Normal"  # the class without lesions, in BTXRD and, by this name, in any other data set
@@ -103,12 +111,33 @@ def _read(path: Path) -> pd.DataFrame:
         table = pd.read_excel(path, engine="openpyxl", **text)
     else:
         table = pd.read_csv(path, encoding="utf-8-sig", skip_blank_lines=False, **text)
-    table.columns = [str(c).strip() for c in table.columns]
+    table.columns = known_columns(table.columns, ("image_id", "label", "split", "group", *FLAGS))
     if table.columns.has_duplicates:
-        raise ValueError("two columns have the same name")
+        twice = table.columns[table.columns.duplicated()][0]
+        raise ValueError(f"two columns have the same name, {printable(twice)[:80]}")
     if not isinstance(table.index, pd.RangeIndex):
         raise ValueError("rows have more cells than line 1 names")
     return table
+
+# %% ../../nbs/2_data/03_cases.ipynb #7add7dbd
+def _uncalculated(path: Path) -> list[str]:
+    "Cells of a workbook's first sheet that hold a formula and no value, such as 'B2'"
+    with zipfile.ZipFile(path) as z:
+        sheets = [n for n in z.namelist() if n.startswith("xl/worksheets/")]
+        if not any(b"<f" in z.read(n) for n in sheets):
+            return []
+    books = [openpyxl.load_workbook(path, read_only=True, data_only=data) for data in (False, True)]
+    try:
+        formulas, values = (book.worksheets[0].iter_rows() for book in books)
+        return [
+            cell.coordinate
+            for row, results in zip(formulas, values)
+            for cell, result in zip(row, results)
+            if cell.data_type == "f" and result.value is None
+        ]
+    finally:
+        for book in books:
+            book.close()
 
 # %% ../../nbs/2_data/03_cases.ipynb #09db7b54
 def _reason(error: Exception) -> str:
@@ -120,20 +149,29 @@ def _reason(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
-def _read_table(folder: Path) -> pd.DataFrame:
-    "The table as text, indexed by the line it stands on; the CSV counts where there are both"
+class _Table(NamedTuple):
+    "A data set's table"
+
+    cells: pd.DataFrame  # text, indexed by the line it stands on
+    uncalculated: list[str]  # cells whose formula has no value
+
+
+def _read_table(folder: Path) -> _Table:
+    "The CSV counts where there are both; DatasetError where there is none or it cannot be read"
     names = [n for n in TABLES if (folder / n).is_file()]
     if not names:
         raise DatasetError(f"{folder.name} holds neither dataset.csv nor dataset.xlsx")
+    path = folder / names[0]
     try:
-        table = _read(folder / names[0])
+        table = _read(path)
+        uncalculated = _uncalculated(path) if path.suffix == ".xlsx" else []
     except Exception as e:  # a broken workbook makes its reader raise anything
         reason = _reason(e)
         raise DatasetError(
             f"{names[0]} cannot be read: {reason}; mend it or save it again"
         ) from None
     table.index += 2  # line 1 holds the names of the columns
-    return table.dropna(how="all")
+    return _Table(table.dropna(how="all"), uncalculated)
 
 # %% ../../nbs/2_data/03_cases.ipynb #c37afb83
 def _texts(
@@ -144,60 +182,191 @@ def _texts(
         return pd.Series("", index=table.index, dtype=object)
     return table[column].fillna("").astype(str).str.strip().astype(object)
 
-# %% ../../nbs/2_data/03_cases.ipynb #9e649153
-def _btxrd_labels(table: pd.DataFrame) -> np.ndarray:
+# %% ../../nbs/2_data/03_cases.ipynb #c5cfae87
+_TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
+
+
+def as_flags(
+    cells: pd.DataFrame,  # text or numbers
+) -> pd.DataFrame:  # NaN for blanks and for what is no number and no truth
+    "Cells as numbers, true and yes as 1, false and no as 0"
+    text = cells.apply(lambda column: column.fillna("").astype(str).str.strip().str.casefold())
+    return text.replace(_TRUTH).apply(pd.to_numeric, errors="coerce")
+
+# %% ../../nbs/2_data/03_cases.ipynb #1aa4d9c7
+class _Flags(NamedTuple):
+    "BTXRD's flags"
+
+    values: pd.DataFrame  # 0, 1 or what else stands there, NaN where it is no number
+    completed: pd.Series  # bool, rows in which a blank was read as 0
+
+
+def read_flags(
+    table: pd.DataFrame,  # with tumor, benign and malignant
+) -> _Flags:
+    "BTXRD's flags as numbers"
+    values = as_flags(table[FLAGS])
+    blank = table[FLAGS].fillna("").astype(str).apply(lambda column: column.str.strip()) == ""
+    writes_zeros = bool((values == 0).any(axis=None))
+    as_zero = blank & ~(blank.all(axis=1) & writes_zeros).to_numpy()[:, None]
+    return _Flags(values.mask(as_zero, 0), as_zero.any(axis=1))
+
+
+def _btxrd_labels(flags: pd.DataFrame) -> np.ndarray:
     "Normal, Benign or Malignant from BTXRD's flags, '' where they contradict one another"
-    flags = table[FLAGS].apply(pd.to_numeric, errors="coerce")
     agree = flags.isin([0, 1]).all(axis=1) & (flags.tumor == flags.benign + flags.malignant)
     return np.select(
         [~agree, flags.malignant == 1, flags.benign == 1], ["", "Malignant", "Benign"], NORMAL
     )
 
-# %% ../../nbs/2_data/03_cases.ipynb #f03d4f2a
+# %% ../../nbs/2_data/03_cases.ipynb #2eb54f3b
+def _renaming(pairs: str, label: str) -> dict[str, str]:
+    "Value -> class, from '0=Normal,1=Fracture'; DatasetError for anything else"
+    split = [pair.partition("=") for pair in pairs.split(",")]
+    names = {value.strip(): name.strip() for value, _, name in split}
+    if not all(names.values()) or len(names) < len(split):
+        column = label.partition(":")[0]
+        raise DatasetError(f"label {label}: write {column}:VALUE=CLASS,VALUE=CLASS")
+    return names
+
+
+def _column_and_names(table: pd.DataFrame, label: str) -> tuple[str, dict[str, str]]:
+    "The column that `label` names, and what its values shall be called"
+    if label in table:
+        return label, {}
+    for column in sorted(table.columns, key=len, reverse=True):  # a colon may be part of a name
+        if label.startswith(f"{column}:"):
+            return column, _renaming(label.removeprefix(f"{column}:"), label)
+    raise DatasetError(
+        f"the table has no column {label.partition(':')[0]}; {_columns_there(table)}"
+    )
+
+
+def _columns_there(table: pd.DataFrame) -> str:
+    "Which columns there are"
+    return f"there are {_listed(table.columns, 40)}" if len(table.columns) else "it has no columns"
+
+# %% ../../nbs/2_data/03_cases.ipynb #9ec41816
+def _class_cells(table: pd.DataFrame, column: str, names: dict[str, str]) -> pd.Series:
+    "A column's classes, renamed; DatasetError for a name of a value that does not occur"
+    cells = _texts(table, column)
+    numbers = pd.to_numeric(cells[cells != ""], errors="coerce")
+    if (numbers.abs() < 10**15).all() and (numbers % 1 == 0).all():
+        cells = cells.where(cells == "", numbers.map("{:.0f}".format))
+    if absent := set(names) - set(cells):
+        there = _listed(sorted(set(cells) - {""}), 10)
+        raise DatasetError(f"no row has the {column} {_listed(sorted(absent))}; there are {there}")
+    return cells.replace(names)
+
+# %% ../../nbs/2_data/03_cases.ipynb #39d2c0e2
 class _Labels(NamedTuple):
     "What a table says of its labels"
 
     kind: str  # 'btxrd' or 'plain'
     values: pd.Series  # of the rows, "" for none
     classes: tuple[str, ...] | None  # None where the table decides about the names
+    column: str  # "" for BTXRD's flags
+    completed: pd.Series  # bool, rows in which a blank flag was read as 0
 
 
-def _labels(table: pd.DataFrame) -> _Labels:
+def _labels(table: pd.DataFrame, label: str = "") -> _Labels:
     "Find the labels; DatasetError for a table that has none"
-    kind = "btxrd" if set(FLAGS) <= set(table) else "plain"
-    if "image_id" not in table or (kind == "plain" and "label" not in table):
+    flagged = set(FLAGS) <= set(table)
+    kind = "btxrd" if flagged else "plain"
+    if "image_id" not in table:
+        hint = _separator_hint(table)
         raise DatasetError(
-            "the table needs the columns image_id and label, or image_id, tumor, benign "
-            f"and malignant; it has {_listed(table.columns) or 'no columns'}"
+            f"the table needs the column image_id, which names the pictures{hint}; "
+            f"{_columns_there(table)}"
         )
-    if "label" in table:
-        return _Labels(kind, _texts(table, "label"), None)
-    values = pd.Series(_btxrd_labels(table), index=table.index, dtype=object)
-    return _Labels(kind, values, BTXRD_CLASSES)
+    if label or "label" in table:
+        column, names = _column_and_names(table, label or "label")
+        completed = pd.Series(False, table.index)
+        return _Labels(kind, _class_cells(table, column, names), None, column, completed)
+    if not flagged:
+        raise DatasetError(
+            "the table has no column label, and not BTXRD's tumor, benign and malignant; "
+            f"name the column that holds the class with --label; {_columns_there(table)}"
+        )
+    flags = read_flags(table)
+    values = pd.Series(_btxrd_labels(flags.values), index=table.index, dtype=object)
+    return _Labels(kind, values, BTXRD_CLASSES, "", flags.completed)
+
+
+def _separator_hint(table: pd.DataFrame) -> str:
+    "What to do about a table whose cells are separated by something else, '' for nothing"
+    only = table.columns[0] if len(table.columns) == 1 else ""
+    separator = next((word for c, word in _SEPARATORS.items() if c in only), "")
+    return f"; it is separated by {separator}: save it with commas" if separator else ""
+
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 # %% ../../nbs/2_data/03_cases.ipynb #3ecf99f4
+def _outline_stem(path: Path) -> str:
+    "Whose outline a file is"
+    return stem_of(path.name, (".json",))
+
+
 def _unique(
-    paths: list[Path],  # files
-    attribute: str,  # 'name' or 'stem'
-) -> dict[str, str]:  # path as text by name or stem, only where no two files share it
-    counts = Counter(getattr(p, attribute) for p in paths)
-    return {getattr(p, attribute): str(p) for p in paths if counts[getattr(p, attribute)] == 1}
+    paths: list[Path],  # files with outlines
+) -> dict[str, str]:  # path as text by stem, only where no two files share it
+    counts = Counter(map(_outline_stem, paths))
+    return {_outline_stem(p): str(p) for p in paths if counts[_outline_stem(p)] == 1}
+
+
+def _find_image(image_id: str, by_name: dict, by_stem: dict, top: Path) -> str | None:
+    "Path as text, None where there is no such picture or more than one"
+    *folders, name = re.split(r"[/\\]", image_id)
+    candidates = by_name.get(name) or by_stem.get(name) or by_stem.get(stem_of(name)) or []
+    if folders:  # those of another computer count as little as none
+        inside = [p for p in candidates if p.parent.name == folders[-1]]
+        candidates = inside or [p for p in candidates if p.parent == top]
+    return str(candidates[0]) if len(candidates) == 1 else None
 
 
 def _find_images(
-    image_ids: Iterable[str],  # names with or without extension
+    image_ids: Iterable[str],  # names with or without extension, and folders
     paths: list[Path],  # the pictures there are
+    top: Path,  # their folder
 ) -> list[str | None]:  # path as text, None where there is no such picture or more than one
-    names = _unique(paths, "name")
-    stems = _unique(paths, "stem")
-    return [names.get(i) or stems.get(i) or stems.get(Path(i).stem) for i in image_ids]
+    by_name, by_stem = defaultdict(list), defaultdict(list)
+    for p in paths:
+        by_name[p.name].append(p)
+        by_stem[stem_of(p.name)].append(p)
+    return [_find_image(image_id, by_name, by_stem, top) for image_id in image_ids]
 
 # %% ../../nbs/2_data/03_cases.ipynb #7c065dae
 class _Files(NamedTuple):
     "The files of a data set"
 
+    folder: Path  # of the pictures
     images: list[Path]
     annotations: list[Path]  # in LabelMe's format
+    unread: list[Path] = []  # that may hold outlines in others
+
+
+_OUTLINE_FOLDERS = ("annot", "label", "mask", "outline")  # how their names begin
+
+
+def _unread(folder: Path) -> list[Path]:
+    "Files that may hold outlines and are not looked for: of other kinds or in other places"
+    below = [p for p in folder.iterdir() if p.is_dir() and p.name not in ("images", "Annotations")]
+    elsewhere = [p for p in below if p.name.lower().startswith(_OUTLINE_FOLDERS)]
+    beside = [
+        *(folder / "images").rglob("*"),
+        *(p for p in (folder / "Annotations").rglob("*") if p.suffix != ".json"),
+        *(p for place in elsewhere for p in place.rglob("*")),
+    ]
+    images = folder / "images"
+    kinds = (".json", ".xml", ".txt", ".csv")  # beside pictures
+    return sorted(
+        p
+        for p in beside
+        if not p.name.startswith(".")
+        and p.is_file()
+        and (images not in p.parents or p.suffix.lower() in kinds)
+    )
 
 
 def _files(folder: Path) -> _Files:
@@ -206,7 +375,8 @@ def _files(folder: Path) -> _Files:
         raise DatasetError(f"{folder.name} has no folder images")
     outlines = (folder / "Annotations").rglob("*.json")
     annotations = sorted(p for p in outlines if not p.name.startswith("."))
-    return _Files(find_radiographs(folder / "images"), annotations)
+    pictures = find_radiographs(folder / "images")
+    return _Files(folder / "images", pictures, annotations, _unread(folder))
 
 # %% ../../nbs/2_data/03_cases.ipynb #c3dadc23
 def _join(
@@ -215,16 +385,15 @@ def _join(
     files: _Files,
 ) -> pd.DataFrame:  # image_id, label, split, group, image, annotation and the other columns
     "One row per row of the table, with the files that belong to it"
-    image_id = _texts(table, "image_id")
-    group = _texts(table, "group")
-    images = _find_images(image_id, files.images)
-    outlines = _unique(files.annotations, "stem")
-    annotations = [outlines.get(Path(image).stem) if image else None for image in images]
+    image_id, split, group = (_texts(table, c) for c in ("image_id", "split", "group"))
+    images = _find_images(image_id, files.images, files.folder)
+    outlines = _unique(files.annotations)
+    annotations = [outlines.get(stem_of(Path(image).name)) if image else None for image in images]
     rows = pd.DataFrame(
         {
             "image_id": image_id,
             "label": labels,
-            "split": _texts(table, "split"),
+            "split": as_splits(split).fillna(split),  # a word that is none stays, to be named
             "group": group.where(group != "", image_id),
             "image": pd.Series(images, table.index, dtype=object),
             "annotation": pd.Series(annotations, table.index, dtype=object),
@@ -233,48 +402,123 @@ def _join(
     return rows.join(table.drop(columns=rows.columns, errors="ignore").apply(as_numbers))
 
 # %% ../../nbs/2_data/03_cases.ipynb #162b2464
-def _row_troubles(rows: pd.DataFrame, classes: tuple, from_flags: bool) -> dict[str, pd.Series]:
+def _row_troubles(rows: pd.DataFrame, classes: tuple, column: str) -> dict[str, pd.Series]:
     "What makes a row unusable -> which rows (bool)"
-    no_label = f"{', '.join(FLAGS)} contradict one another" if from_flags else "no label"
-    named = rows.image_id != ""
-    labelled = rows.label != ""
-    has_image = rows.image.notna()
+    no_label = "no label" if column else f"{', '.join(FLAGS)} contradict one another"
+    labelled, named, has_image = rows.label != "", rows.image_id != "", rows.image.notna()
+    unknown = ~rows.label.isin(classes) & labelled
+    again = rows.image.duplicated() & has_image
+    differs = again & (rows.groupby("image").label.transform("first") != rows.label)
     return {
         "no image_id": ~named,
-        "picture listed before, only its first row counts": rows.image.duplicated() & has_image,
+        "picture listed before, only its first row counts": again & ~differs,
+        "picture listed before with another label, only its first row counts": differs,
         no_label: ~labelled,
-        f"label is none of {', '.join(classes)}": ~rows.label.isin(classes) & labelled,
+        _unknown_labels(rows.label[unknown], classes, column): unknown,
         "no picture of that name in images, or several": ~has_image & named,
+        f"{EXCLUDED} by the column split": rows["split"] == EXCLUDED,
     }
 
+
+def _unknown_labels(labels: pd.Series, classes: tuple, column: str) -> str:
+    "That labels are none of the classes, which, and how to name them alike"
+    names = sorted(set(labels))
+    pairs = ",".join(f"{name}=CLASS" for name in names[:3])
+    how = f"; --label {column}:{pairs} would name them alike" if column else ""
+    return f"label is none of {', '.join(classes)} but {_listed(names)}{how}"
+
+# %% ../../nbs/2_data/03_cases.ipynb #3b7afa96
+_NOTHING = {"na", "n/a", "nan", "none", "null", "unknown", "-", "?"}
+_HEALTHY = {"0", "false", "no", "normal", "healthy", "negative", "no finding"}
+
+
+def _class_troubles(labels: pd.Series, column: str) -> dict[str, list[str]]:
+    "What is odd about class names -> which, and how many rows have them"
+    counts = labels[labels != ""].value_counts().sort_index()
+    plain = counts.index.map(lambda name: " ".join(re.split(r"[\s_-]+", name.casefold())).strip())
+    alike = counts[plain.duplicated(keep=False)]
+    nothing = counts[counts.index.str.casefold().isin(_NOTHING)]
+    healthy = counts[plain.isin(_HEALTHY) & (NORMAL not in counts.index)]
+    to_normal = f"--label {column}:{healthy.index[0] if len(healthy) else ''}={NORMAL}"
+    return {
+        "class names that differ in capitals or blanks only, taken as several classes": _sized(
+            alike
+        ),
+        "class name that may mean that the label is unknown; if so, empty the cells": _sized(
+            nothing
+        ),
+        f"no class is called {NORMAL}, so lesions are expected in every one; "
+        f"{to_normal} names one that has none": _sized(healthy),
+    }
+
+
+def _sized(counts: pd.Series) -> list[str]:
+    "Names with how many rows have them"
+    return [f"{name} ({n} row{'s' * (n > 1)})" for name, n in counts.items()]
+
 # %% ../../nbs/2_data/03_cases.ipynb #07315bf0
+_NO_SPLIT = "no split, where others have one: {}"
+
+
 def _case_troubles(cases: pd.DataFrame) -> dict[str, Iterable[str]]:
     "What is wrong with usable cases -> which names"
     has_split = cases["split"] != ""
     healthy = cases.label == NORMAL
-    splits = cases[has_split].groupby("group")["split"].nunique()
     without = cases.image_id[~has_split] if has_split.any() else []
+    trains = "train" in set(cases["split"])
+    use = "neither trained on nor tested with" if trains else "trained on, as none is marked train"
     return {
         f"outline on a {NORMAL} case, not used": cases.image_id[healthy & cases.annotation.notna()],
-        "group in several splits, so the test cases are not independent": splits.index[splits > 1],
-        "no split, where others have one": without,
+        "group in several splits, so the test cases are not independent": _torn(cases),
+        _NO_SPLIT.format(use): without,
     }
+
+
+def _torn(cases: pd.DataFrame) -> list[str]:
+    "Groups that lie in several splits"
+    splits = cases[cases["split"] != ""].groupby("group")["split"].nunique()
+    return list(splits.index[splits > 1])
 
 # %% ../../nbs/2_data/03_cases.ipynb #92f4af5a
 def _file_troubles(rows: pd.DataFrame, files: _Files) -> dict[str, Iterable[str]]:
     "Files that belong to no row -> which names"
     images = rows.image.dropna()
-    named = set(rows.image_id) | {Path(name).stem for name in [*rows.image_id, *images]}
-    unique = _unique(files.annotations, "stem")
+    named = {stem_of(Path(name).name) for name in [*rows.image_id, *images]} | set(rows.image_id)
+    unique = _unique(files.annotations)
     used = set(images)
     unused = [p.name for p in files.images if str(p) not in used]
-    stray = [p.name for p in files.annotations if p.stem not in named]
-    shared = sorted({p.name for p in files.annotations if p.stem not in unique})
+    stray = [p for p in files.annotations if _outline_stem(p) not in named]
+    foreign = [p for p in stray if outline_format(p) in ("COCO JSON", "VGG JSON")]
+    shared = sorted({p.name for p in files.annotations if _outline_stem(p) not in unique})
     return {
         "picture in no row": unused,
-        "outline of no picture in the table": stray,
+        "outline of no picture in the table": [p.name for p in stray if p not in foreign],
         "outline that several files give, none used": shared,
+        **_unread_troubles(foreign + files.unread),
     }
+
+
+def _unread_troubles(paths: list[Path]) -> dict[str, list[str]]:
+    "How many files of which kinds are not read -> in which folders"
+    formats: Counter[str] = Counter()
+    for files in _by_folder(paths).values():
+        filled = (
+            path for path in files if path.stat().st_size
+        )  # YOLO's of a healthy case is empty
+        formats[outline_format(next(filled, files[0]))] += len(files)
+    if not formats:
+        return {}
+    counts = ", ".join(f"{number} {kind}" for kind, number in formats.most_common())
+    line = f"outline files that are not used, as only LabelMe's in Annotations are read: {counts}"
+    return {line: sorted({p.parent.name for p in paths})}
+
+
+def _by_folder(paths: list[Path]) -> dict[tuple[Path, str], list[Path]]:
+    "Files of one folder and one suffix"
+    groups = defaultdict(list)
+    for path in paths:
+        groups[path.parent, path.suffix.lower()].append(path)
+    return groups
 
 # %% ../../nbs/2_data/03_cases.ipynb #a8ad8f15
 def _problems(troubles: dict[str, list[str]]) -> tuple[str, ...]:
@@ -293,15 +537,42 @@ CAVEATS = {
     "plain": "",
 }
 INDEPENDENT = (
-    "The table has no column group, so pictures are taken as independent: if several show one "
+    "No groups are named, so pictures are taken as independent: if several show one "
     "patient, figures may be too good."
 )
 TOGETHER = "Equal and nearly equal pictures were looked for and kept on one side of the split."
 UNSEEN = "Equal and nearly equal pictures on both sides of the split were not looked for."
 
+
+def _grouping_caveat(
+    table: pd.DataFrame,  # of the cases
+    grouped: frozenset,  # image_id of those whose group the data name
+    torn: frozenset,  # groups that lie in several splits
+) -> str:  # "" where no case names its group
+    "Of how many cases the group is known, and whether a group lies in several splits"
+    known = table.image_id.isin(grouped)
+    if not known.any():
+        return ""
+    groups = set(table["group"][known])
+    apart = f"{len(groups)} group{'s' * (len(groups) > 1)}"
+    if across := len(groups & torn):
+        apart += f", of which {across} in several splits, so figures may be too good"
+    elif (table["split"] != "").any():
+        apart += ", none of which lies in several splits"
+    if known.all():
+        return f"The group of each of the {len(table)} cases is known ({apart})."
+    return (
+        f"The group is known for {known.sum()} of {len(table)} cases ({apart}); the others are taken "
+        "as independent: if several show one patient, figures may be too good."
+    )
+
 # %% ../../nbs/2_data/03_cases.ipynb #c0b58cd3
-def _summary(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+def _summary(table: pd.DataFrame, classes: tuple[str, ...], findings: bool = False) -> pd.DataFrame:
     "Cases by class and split, all of them, and how many are outlined"
+    if findings:  # a case counts for each of its own, and once among all
+        named = table.assign(label=table.label.map(lambda text: findings_in(text) or (NO_FINDING,)))
+        every = _summary(table.assign(label="all"), ("all",)).loc[["all"]]
+        return pd.concat([_summary(named.explode("label"), (*classes, NO_FINDING))[:-1], every])
     counts = table.groupby(["label", "split"]).size().unstack(fill_value=0)
     known = [s for s in SPLITS if s in counts and s != EXCLUDED]
     counts = counts[known + [s for s in counts if s not in known]]
@@ -322,15 +593,20 @@ class Cases:
     problems: tuple[str, ...] = ()  # one line each, of the whole folder
     name: str = ""  # the folder's
     kind: str = "plain"  # or 'btxrd', or 'phantom' for generated data in BTXRD's layout
-    grouped: bool = False  # the data say which pictures belong together
+    grouped: frozenset[str] = frozenset()  # image_id of cases whose group the data name
+    torn: frozenset[str] = frozenset()  # groups that lie in several splits
+    remark: str = ""  # what else a reader of their figures has to know
     together: bool = False  # equal and nearly equal pictures are on one side of the split
+    findings: bool = False  # a label names several classes or none, as 'Effusion; Mass'
+    stretched: tuple[int, int] | None = None  # the size that all pictures were stretched to
 
     def __len__(self):
         return len(self.table)
 
     def split(self, name: str) -> "Cases":
-        "The cases of one split; DatasetError where it has none"
-        chosen = self.table[self.table["split"] == name].reset_index(drop=True)
+        "The cases of one split, by any word for it; DatasetError where it has none"
+        wanted = as_splits(pd.Series([name])).fillna(name)[0]
+        chosen = self.table[self.table["split"] == wanted].reset_index(drop=True)
         if chosen.empty:
             there = ", ".join(s for s in self.table["split"].unique() if s) or "none"
             raise DatasetError(
@@ -341,18 +617,28 @@ class Cases:
     @property
     def origin_caveat(self) -> str:
         "What has to be said of the pictures themselves, '' for nothing"
-        return INDEPENDENT if self.kind == "plain" and not self.grouped else CAVEATS[self.kind]
+        if self.kind == "phantom":
+            return CAVEATS[self.kind]  # drawn one by one, so independent
+        grouping = _grouping_caveat(self.table, self.grouped, self.torn)
+        return grouping or CAVEATS[self.kind] or INDEPENDENT
 
     @property
     def caveat(self) -> str:
         "What a reader of any figure on this data has to know"
         if self.kind == "phantom":
-            return self.origin_caveat  # drawn one by one, so independent
-        return f"{self.origin_caveat} {TOGETHER if self.together else UNSEEN}".strip()
+            return f"{self.origin_caveat} {self.remark}".strip()
+        doubles = TOGETHER if self.together else UNSEEN
+        return f"{self.origin_caveat} {doubles} {self.remark}".strip()
+
+    @property
+    def truth(self) -> np.ndarray:
+        "(N, C) bool, what each case shows; one true a row unless labels name findings"
+        named = [findings_in(text) if self.findings else (text,) for text in self.table.label]
+        return np.array([[c in names for c in self.classes] for names in named])
 
     def summary(self) -> pd.DataFrame:
         "Cases by class and split, all of them, and how many are outlined"
-        return _summary(self.table, self.classes)
+        return _summary(self.table, self.classes, self.findings)
 
     def __repr__(self):
         return _as_text(self)
@@ -363,7 +649,7 @@ class Cases:
 # %% ../../nbs/2_data/03_cases.ipynb #a152178f
 def _as_text(cases: Cases) -> str:
     "One line: how many cases of each class, and what was wrong"
-    counts = ", ".join(f"{(cases.table.label == c).sum()} {c}" for c in cases.classes)
+    counts = ", ".join(f"{n} {c}" for c, n in zip(cases.classes, cases.truth.sum(0)))
     problems = f"{len(cases.problems)}: {'; '.join(cases.problems)}" if cases.problems else "none"
     return f"{cases.name} ({cases.kind}), {len(cases)} cases: {counts}. Problems: {problems}"
 
@@ -386,13 +672,22 @@ class Listing:
     files: _Files
     name: str
     kind: str
-    grouped: bool
+    column: str  # of the labels, "" for BTXRD's flags
+    grouped: frozenset[str]  # image_id of rows whose group the data name
+    oddities: dict[str, list[str]]  # what is odd about the table itself -> which names
+    strange_splits: str = ""  # words of the column split that mean none, see `strange_splits`
+    findings: bool = False  # see `Cases`
     split_file: pd.DataFrame | None = None
 
     @property
     def usable(self) -> pd.DataFrame:
         "The rows that nothing is wrong with"
         return self.rows[~np.logical_or.reduce(list(self.unusable.values()))]
+
+    @cached_property
+    def stretched(self) -> tuple[int, int] | None:
+        "The size to which all pictures were stretched since they were outlined, None for none"
+        return stretched_size(self.usable.image, self.usable.annotation)
 
     @property
     def names(self) -> pd.Series:
@@ -403,9 +698,12 @@ class Listing:
     @property
     def troubles(self) -> dict[str, list[str]]:
         "Everything that is wrong -> which names, in full"
-        troubles = {trouble: self.names[bad] for trouble, bad in self.unusable.items()}
+        troubles: dict[str, Iterable[str]] = dict(self.oddities)
+        troubles |= {trouble: self.names[bad] for trouble, bad in self.unusable.items()}
         troubles |= _case_troubles(self.usable)
         troubles |= _file_troubles(self.rows, self.files)
+        if self.stretched:
+            troubles[stretched_words(self.stretched)] = [self.name]
         if self.split_file is not None:
             known = self.split_file.index.isin(self.rows.image_id)
             troubles["picture that only the split file names"] = self.split_file.index[~known]
@@ -430,7 +728,10 @@ def _usable_cases(listing: Listing) -> Cases:
         name=listing.name,
         kind=listing.kind,
         grouped=listing.grouped,
+        torn=frozenset(_torn(table)),
         together=split_file is not None and keeps_doubles_together(split_file),
+        findings=listing.findings,
+        stretched=listing.stretched,
     )
 
 # %% ../../nbs/2_data/03_cases.ipynb #532161c0
@@ -442,11 +743,14 @@ def _with_split_file(listing: Listing, path: str | Path) -> Listing:
         "not in the split file": (rows["split"] == "") & (rows.image_id != ""),
         "excluded by the split file": rows["split"] == EXCLUDED,
     }
+    grouped = listing.grouped
+    if "group" in split_file and "duplicate_of" not in split_file:
+        grouped |= set(split_file.index[split_file["group"].str.strip() != ""])
     return replace(
         listing,
         rows=rows,
         unusable=listing.unusable | left_out,
-        grouped=listing.grouped or ("group" in split_file and "duplicate_of" not in split_file),
+        grouped=grouped,
         split_file=split_file,
     )
 
@@ -456,26 +760,67 @@ def _class_names(labels: pd.Series) -> tuple[str, ...]:
     return tuple(sorted(set(labels) - {""}, key=lambda c: (c != NORMAL, c)))
 
 
+def _oddities(table: _Table, labels: _Labels, from_table: bool) -> dict[str, list[str]]:
+    "What is odd about the table itself -> which names"
+    blanks = _texts(table.cells, "image_id")[labels.completed]
+    several = labels.values[labels.values.str.contains("|", regex=False)].value_counts()
+    return {
+        "cell whose formula has no value; open the workbook and save it again": table.uncalculated,
+        f"blank among {', '.join(FLAGS)}, read as 0": list(blanks),
+        "label of several findings, taken as a class": _sized(several) if from_table else [],
+        **(_class_troubles(labels.values, labels.column) if from_table else {}),
+    }
+
+
+def _of_findings(
+    labels: _Labels, classes: Sequence[str] | None
+) -> tuple[_Labels, tuple[str, ...], dict[str, list[str]]]:
+    "Labels as texts of findings, the findings, and what is odd about them -> which names"
+    named = labels.values.map(findings_in)
+    texts = named.map(findings_text).where(labels.values != "", "")
+    every = _class_names(named.explode().dropna())
+    known = tuple(classes or every)
+    strange = [name for name in every if name not in known]
+    odd = {"finding that the model does not know, taken for nothing": strange}
+    return labels._replace(values=texts), known, odd
+
+
 def list_rows(
     data: str | Path,  # as for `read_cases`
     classes: Sequence[str] | None = None,
     split_file: str | Path | None = None,
+    label: str = "",
+    use_split: bool = True,
+    findings: bool = False,
 ) -> Listing:
     "Read a data set's table and find its rows' files; DatasetError where that is not possible"
     folder = data_folder(data)
     table = _read_table(folder)
-    labels = _labels(table)
+    cells = (
+        table.cells
+        if use_split and not split_file
+        else table.cells.drop(columns="split", errors="ignore")
+    )
+    labels = _labels(cells, label)
     files = _files(folder)
-    rows = _join(table, labels.values, files)
     names = tuple(classes or labels.classes or _class_names(labels.values))
+    odd = _oddities(table, labels, not (classes or labels.classes or findings))
+    if findings:
+        labels, names, strange = _of_findings(labels, classes)
+        odd |= strange
+    rows = _join(cells, labels.values, files)
     listing = Listing(
         rows=rows,
         classes=names,
-        unusable=_row_troubles(rows, names, from_flags=labels.classes is not None),
+        unusable=_row_troubles(rows, tuple(set(rows.label)) if findings else names, labels.column),
         files=files,
         name=folder.name if Path(data).is_dir() else data_name(data),
         kind="phantom" if (folder / "phantoms.csv").is_file() else labels.kind,
-        grouped=bool((_texts(table, "group") != "").any()),
+        column=labels.column,
+        grouped=frozenset(rows.image_id[_texts(cells, "group") != ""]),
+        oddities=odd,
+        findings=findings,
+        strange_splits=strange_splits(_texts(cells, "split")),
     )
     return _with_split_file(listing, split_file) if split_file else listing
 
@@ -484,6 +829,12 @@ def read_cases(
     data: str | Path,  # a zip, or a folder with images/, a table and, for outlines, Annotations/
     classes: Sequence[str] | None = None,  # in this order; None: BTXRD's, or Normal, then A to Z
     split_file: str | Path | None = None,  # its split and group count instead of the table's
+    label: str = "",  # the column that holds the class, 'column' or 'column:value=class,…'
+    use_split: bool = True,  # False: the table's split is not even looked at
+    findings: bool = False,  # a label may name several classes, as 'Effusion|Mass', or 'No Finding'
 ) -> Cases:
-    "Read a data set and list what cannot be used; DatasetError where nothing can"
-    return list_rows(data, classes, split_file).cases()
+    "List what can be used and what not; DatasetError where nothing can or a split is unknown"
+    listing = list_rows(data, classes, split_file, label, use_split, findings)
+    if listing.strange_splits:
+        raise DatasetError(f"{listing.name}: the column split has {listing.strange_splits}")
+    return listing.cases()

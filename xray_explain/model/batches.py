@@ -6,6 +6,7 @@
 __all__ = ['TrainingError', 'load_canvases', 'augment', 'training_split']
 
 # %% ../../nbs/4_model/07_batches.ipynb #04ccc1c7
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tqdm.auto import tqdm
 
 from ..data.cases import Cases
+from ..read.annotation import in_one_line
 from ..read.pixels import plain_name
 from ..read.preprocessing import Preprocessing
 from ..read.processes import READ_CASE, Readers
@@ -34,18 +36,25 @@ def load_canvases(
     "Pictures and masks (N, h, w) uint8, 0 to 255 and 0 or 1, and the index of each case's class"
     with Readers(cpu_count()) as readers:
         rows = cases.table.itertuples()
-        jobs = (delayed(_canvas_pair)(row, preprocessing, readers) for row in rows)
+        how = preprocessing, cases.stretched, readers
+        jobs = (delayed(_canvas_pair)(row, *how) for row in rows)
         read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-        pairs = list(tqdm(read, total=len(cases), desc="reading", disable=not progress))
-    pictures, masks = (torch.from_numpy(np.stack(p)) for p in zip(*pairs))
+        cases_read = list(tqdm(read, total=len(cases), desc="reading", disable=not progress))
+    *pairs, notes = zip(*cases_read)
+    if remarks := [note for several in notes for note in several]:
+        warnings.warn(
+            f"{len(remarks)} notes on what was read: {in_one_line(remarks)}", stacklevel=2
+        )
+    pictures, masks = (torch.from_numpy(np.stack(p)) for p in pairs)
     return pictures, masks, torch.tensor([cases.classes.index(c) for c in cases.table.label])
 
 
-def _canvas_pair(row, preprocessing: Preprocessing, readers: Readers):
-    "Picture and mask of a row of the table, each (h, w) uint8"
+def _canvas_pair(row, preprocessing: Preprocessing, stretched, readers: Readers):
+    "Picture and mask of a row of the table, each (h, w) uint8, and notes on its outline"
     source = Source(plain_name(row.image), row.image)
-    picture, mask = readers.find(READ_CASE, source, row.annotation, preprocessing)
-    return np.round(picture * 255).astype(np.uint8), mask
+    read = readers.find(READ_CASE, source, row.annotation, preprocessing, stretched)
+    picture, mask, notes = read
+    return np.round(picture * 255).astype(np.uint8), mask, notes
 
 # %% ../../nbs/4_model/07_batches.ipynb #24df74af
 def _uniform(n: int, limit: float, rng: torch.Generator) -> torch.Tensor:
@@ -100,9 +109,9 @@ def augment(
 # %% ../../nbs/4_model/07_batches.ipynb #e0dd4868
 def training_split(cases: Cases, seed: int = 0) -> tuple[Cases, Cases]:
     "Training and validation cases; groups are never torn apart; TrainingError for too few cases"
-    if {"train", "val"} <= set(cases.table.split):
-        return cases.split("train"), cases.split("val")
-    table = cases.table[cases.table.split != "test"]
+    table, held_back = _trainable(cases), cases.table["split"] == "val"
+    if held_back.any() and len(table):
+        return replace(cases, table=table.reset_index(drop=True)), cases.split("val")
     folds = StratifiedGroupKFold(7, shuffle=True, random_state=seed)
     try:
         fit, held = next(folds.split(table, table.label, table.group))
@@ -111,6 +120,12 @@ def training_split(cases: Cases, seed: int = 0) -> tuple[Cases, Cases]:
             "too few cases to hold a seventh of each class back for validation"
         ) from None
     return _rows(cases, table, fit), _rows(cases, table, held)
+
+
+def _trainable(cases: Cases):
+    "Rows of the table marked train; where none is marked so, those that are not marked"
+    split = cases.table["split"]
+    return cases.table[split == ("train" if (split == "train").any() else "")]
 
 
 def _rows(cases: Cases, table, rows) -> Cases:

@@ -17,7 +17,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from ..files import PACKAGE
-from ..report.run import report_notebook
+from ..report.run import InterpreterKernelSpec, report_notebook, transport_encryption
 from ..wording import RESEARCH_USE
 
 # %% ../../nbs/9_view/08_server.ipynb #09ca12ed
@@ -29,12 +29,11 @@ def _absolute(path: str) -> str:
     return str(Path(path).absolute()) if path else ""
 
 
-def view_notebook(checkpoint="", data="") -> nbformat.NotebookNode:
+def view_notebook(checkpoint="", data="", label="") -> nbformat.NotebookNode:
     "The live part of the inference report with its parameters filled in"
     report = load_notebook_node(str(report_notebook("inference")))
-    nb = parameterize_notebook(
-        report, {"checkpoint": _absolute(checkpoint), "data": _absolute(data)}
-    )
+    sources = {"checkpoint": _absolute(checkpoint), "data": _absolute(data), "label": label}
+    nb = parameterize_notebook(report, sources)
     nb.cells = [
         c for c in nb.cells if c.cell_type == "code" and LIVE & set(c.metadata.get("tags", []))
     ]
@@ -56,7 +55,14 @@ def voila_config(port: int, token: str) -> dict:
             "log_level": "ERROR",
             "tornado_settings": {"headers": {"Content-Security-Policy": POLICY}},
         },
-        "VoilaConfiguration": {"template": "xray_explain", "theme": "dark", "file_allowlist": []},
+        "VoilaConfiguration": {
+            "template": "xray_explain",
+            "theme": "dark",
+            "file_allowlist": [],
+            # the interpreter that runs here, whatever kernels Jupyter's paths name
+            "kernel_spec_manager_class": InterpreterKernelSpec,
+        },
+        "KernelManager": {"transport_encryption": transport_encryption()},
         # who closes the page without a word to the server leaves a kernel behind
         "VoilaKernelManager": {"cull_interval": 60, "cull_idle_timeout": 3600},
     }
@@ -96,6 +102,7 @@ def serve_view(
     data: str = "",  # a data set's folder or zip, or a folder of pictures; '': phantoms
     port: int = 8866,  # or a free one near it
     open_browser: bool = True,
+    label: str = "",  # the column of a data set's table that holds the class
 ):
     "Serve the view until it is interrupted"
     # Voila finds its template there
@@ -104,7 +111,7 @@ def serve_view(
     with tempfile.TemporaryDirectory(prefix="xray_explain_") as folder:
         Page = _page(Path(folder), open_browser)
         notebook = Path(folder) / "view.ipynb"
-        nbformat.write(view_notebook(checkpoint, data), notebook)
+        nbformat.write(view_notebook(checkpoint, data, label), notebook)
         from traitlets.config import Config
 
         page = Page(config=Config(voila_config(port, secrets.token_urlsafe(24))))

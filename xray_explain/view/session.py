@@ -201,17 +201,17 @@ class _Opening(_Seen):
 class Session(_Opening):
     "A classifier, a worklist, and the picture that is looked at"
 
-    def start(self, checkpoint=None, data=""):
+    def start(self, checkpoint=None, data="", label=""):
         "Load the classifier and show the first picture"
-        self._sources = {"checkpoint": checkpoint, "data": data}
+        self._sources = {"checkpoint": checkpoint, "data": data, "label": label}
         self.observe(lambda _: self.safely(self._enter), "case_idx")
         self.observe(lambda _: self.safely(self._change_maps), "method")
         self.observe(lambda _: self.show("figures"), ["class_idx", "versus", "threshold", "scale"])
-        self.safely(self._load, checkpoint, data)
+        self.safely(self._load, checkpoint, data, label)
 
-    def _load(self, checkpoint, data):
+    def _load(self, checkpoint, data, label):
         self.use(checkpoint)
-        self.entries = worklist(data)
+        self.entries = worklist(data, label)
         self.show("setup")
         if self.checkpoint and self.entries:
             self.case_idx = 0

@@ -83,11 +83,12 @@ class InferenceView(anywidget.AnyWidget, _Receiving):
         self,
         checkpoint: Checkpoint | str | Path | None = None,  # or its file; None or '': the demo
         data="",  # a data set's folder or zip, a folder of pictures, a list of files; '': phantoms
+        label: str = "",  # column of a data set's table that holds the class, as for `read_cases`
     ):
         super().__init__()
         self.on_msg(lambda _, message, buffers: self.safely(self.hear, message, buffers))
         expect_pictures()
-        self.start(checkpoint, data)
+        self.start(checkpoint, data, label)
 
     def __repr__(self):
         return "InferenceView(), live where the notebook runs"

@@ -6,7 +6,7 @@
 __all__ = ['MAX_MEGABYTES', 'PIECE', 'check_size_of', 'Arrival', 'Entry', 'phantom_entries', 'worklist']
 
 # %% ../../nbs/9_view/03_worklist.ipynb #2572ef15
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from ..data.archive import TABLES, data_folder
 from ..data.cases import BTXRD_CLASSES, read_cases
 from ..measure.study import DEMO_SEED
-from ..read.annotation import read_annotation
-from ..read.pixels import RadiographError, plain_name
+from ..read.annotation import AnnotationError, annotation_on, stretched_size
+from ..read.pixels import RadiographError, plain_name, stem_of
 from ..read.processes import read_radiograph_safely
 from ..read.radiograph import Radiograph, find_radiographs
 
@@ -67,6 +67,20 @@ class Arrival:
         return True
 
 # %% ../../nbs/9_view/03_worklist.ipynb #0eff58a3
+def _outlined(
+    film: Radiograph,
+    annotation: Path,
+    stretched: tuple[int, int] | None,
+) -> tuple[Radiograph, np.ndarray | None]:  # with a note on the outline; (H, W) uint8 0/1, or None
+    "A picture and its outline; what is wrong with the outline is a note of the picture"
+    try:
+        fit = annotation_on(film, annotation, stretched)
+        mask, notes = fit.mask(film.shape), [f"Outline: {note}" for note in fit.notes]
+    except AnnotationError as e:
+        mask, notes = None, [f"Outline not shown: {e}"]
+    return replace(film, notes=(*film.notes, *notes)), mask
+
+
 @dataclass(frozen=True)
 class Entry:
     "A picture of a worklist, not read yet"
@@ -76,16 +90,17 @@ class Entry:
     annotation: Path | None = None  # LabelMe's file
     label: str = ""  # '' where nobody says
     seed: int | None = None  # of a phantom, which has no file
+    stretched: tuple[int, int] | None = None  # the size that its data set was stretched to
 
     def read(self) -> tuple[Radiograph, np.ndarray | None]:  # (H, W) uint8 0/1, or None
-        "Picture and outlined lesion; raises RadiographError or AnnotationError"
+        "Picture and outlined lesion; raises RadiographError"
         film, mask = self._phantom(self.seed) if self.seed is not None else self._files()
         return film, mask.astype(np.uint8) if mask is not None and mask.any() else None
 
     def _files(self):
         assert self.path is not None, "an entry is a file or a phantom"
         film = read_radiograph_safely(check_size_of(self.path))
-        return film, read_annotation(self.annotation).mask(film.shape) if self.annotation else None
+        return _outlined(film, self.annotation, self.stretched) if self.annotation else (film, None)
 
     def _phantom(self, seed):
         from xray_explain.data.phantom import make_phantom
@@ -104,21 +119,31 @@ def phantom_entries(count: int = 6) -> list[Entry]:
     ]
 
 # %% ../../nbs/9_view/03_worklist.ipynb #d495f6d5
-def _cases(folder):
+def _cases(folder, label: str):
     "A data set's cases, in its classes; a checkpoint that knows others may look at them too"
-    rows = read_cases(folder).table.itertuples()
+    cases = read_cases(folder, label=label, use_split=False)
     return [
-        Entry(r.image_id, Path(r.image), r.annotation and Path(r.annotation), r.label) for r in rows
+        Entry(
+            row.image_id,
+            Path(row.image),
+            row.annotation and Path(row.annotation),
+            row.label,
+            stretched=cases.stretched,
+        )
+        for row in cases.table.itertuples()
     ]
 
 
 def _pictures(folder):
     "The pictures of a folder, with LabelMe's outlines where there are some"
     images = folder / "images" if (folder / "images").is_dir() else folder
-    entries = []
-    for path in find_radiographs(images):
-        annotation = folder / "Annotations" / f"{path.stem}.json"
-        entries.append(Entry(path.name, path, annotation if annotation.is_file() else None))
+    paths = find_radiographs(images)
+    outlines = [folder / "Annotations" / f"{stem_of(path.name)}.json" for path in paths]
+    there = [outline if outline.is_file() else None for outline in outlines]
+    stretched = stretched_size(paths, there)
+    entries = [
+        Entry(path.name, path, outline, stretched=stretched) for path, outline in zip(paths, there)
+    ]
     if not entries:
         raise RadiographError(
             f"{plain_name(folder)}: it holds no picture; name a folder of JPEG, PNG, TIFF or DICOM"
@@ -128,6 +153,7 @@ def _pictures(folder):
 # %% ../../nbs/9_view/03_worklist.ipynb #65d21e20
 def worklist(
     data="",  # a data set's folder or zip, a folder of pictures, a list of files; '': phantoms
+    label: str = "",  # the column of a data set's table that holds the class, as for `read_cases`
 ) -> list[Entry]:
     "What there is to look at; raises DatasetError or RadiographError"
     if isinstance(data, (list, tuple)):
@@ -136,5 +162,5 @@ def worklist(
         return phantom_entries()
     folder = data_folder(data) if Path(data).is_file() else Path(data)
     if any((folder / name).is_file() for name in TABLES):
-        return _cases(folder)
+        return _cases(folder, label)
     return _pictures(folder)
