@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import psutil
 import pydicom
@@ -88,7 +89,41 @@ def bitmaps() -> dict[str, tuple[bytes, np.ndarray, float]]:
             deep,
             1e-3,
         ),
+        "jpeg 2000": (imagecodecs.jpeg2k_encode(GREY, reversible=True), GREY / 255, 1e-6),
+        "jpeg xl": (jxl(DEEP, bitspersample=12), deep, 1e-6),
+        "jpeg xl in boxes": (jxl(GREY, usecontainer=True), GREY / 255, 1e-6),
+        "12-bit jpeg dicom": (streamed(*by_library()["12-bit jpeg"]), deep, 0.01),
+        "htj2k dicom": (streamed(*by_library()["htj2k"]), deep, 1e-3),
+        "jpeg xl dicom": (streamed(*by_library()["jpeg xl"]), deep, 1e-3),
     }
+
+
+def jxl(values: np.ndarray, **options) -> bytes:
+    return imagecodecs.jpegxl_encode(values, lossless=True, **options)
+
+
+@lru_cache
+def by_library() -> dict[str, tuple[str, bytes]]:
+    "12 bits in the ways that Pillow and pydicom do not decode: end of the transfer syntax, stream"
+    two = imagecodecs.jpeg2k_encode(DEEP, bitspersample=12, reversible=True, codecformat="j2k")
+    high = imagecodecs.htj2k_encode(DEEP, reversible=True)
+    lossy = imagecodecs.htj2k_encode(DEEP, level=0.0005, reversible=False)
+    return {
+        "12-bit jpeg": ("51", imagecodecs.jpeg8_encode(DEEP, level=98, bitspersample=12)),
+        "htj2k": ("201", high),
+        "htj2k by resolution": ("202", high),
+        "htj2k, lossy": ("203", lossy),
+        "jpeg 2000 said to be htj2k": ("201", two),
+        "jpeg xl": ("110", jxl(DEEP, bitspersample=12)),
+        "jpeg xl of 16 bits": ("110", jxl(DEEP)),
+        "jpeg xl in boxes": ("112", jxl(DEEP, bitspersample=12, usecontainer=True)),
+    }
+
+
+def streamed(syntax: str, stream: bytes, values: np.ndarray = DEEP, **tags) -> bytes:
+    "A DICOM file around a compressed picture; the end of its transfer syntax says how"
+    data = dicom(values, encapsulated=(uid.JPEG2000Lossless, stream), **tags)
+    return relabelled(data, uid.UID(f"1.2.840.10008.1.2.4.{syntax}"))
 
 
 def truncated() -> Iterator[Nasty]:
@@ -154,10 +189,72 @@ def no_pictures() -> Iterator[Nasty]:
         "jpeg start": b"\xff\xd8\xff\xe0",
         "tiff start": b"II*\0\x08\0\0\0",
         "bmp start": b"BM" + bytes(52),
+        "jpeg xl start": b"\xff\x0a",
+        "jpeg 2000 start": b"\xff\x4f\xff\x51\0\x29",
     }
     for name, data in others.items():
         yield Nasty("no picture", name, data)
-    yield Nasty("jpeg 2000", "picture.jp2", saved(GREY, "JPEG2000"), GREY / 255)
+
+
+def codecs() -> Iterator[Nasty]:
+    "JPEG XL, JPEG 2000 and 12-bit JPEG, as files and in DICOM"
+    right, deep, k = GREY / 255, DEEP / 4095, "new codec"
+    clear = np.dstack([np.full_like(GREY, 255)] * 3 + [GREY])
+    for name, encode in (("xl", jxl), ("2000", imagecodecs.jpeg2k_encode)):
+        yield Nasty(k, f"{name}, colour", encode(np.dstack([GREY] * 3)), right)
+        yield Nasty(k, f"{name}, 16-bit colour", encode(np.dstack([DEEP << 4] * 3)), deep, 0.01)
+        yield Nasty(k, f"{name}, 12 bits", encode(DEEP, bitspersample=12), deep, 1e-6)
+        yield Nasty(k, f"{name}, 1 x 20000", encode(np.zeros((1, 20_000), np.uint8)))
+    yield Nasty(k, "xl, alpha", jxl(clear), right, 0.005)
+    yield Nasty(k, "xl, lossy", imagecodecs.jpegxl_encode(GREY, distance=1.0), right, 0.02)
+    yield Nasty(k, "xl, 4 bits", jxl(GREY >> 4, bitspersample=4), (GREY >> 4) / 15, 1e-6)
+    yield Nasty(k, "xl, floats", jxl(BONE.astype(np.float32)), BONE, 0.01)
+    yield Nasty(k, "xl, an animation", jxl(np.stack([GREY, 255 - GREY])), right)
+    signed = DEEP.astype(np.int16) - 2048
+    two = imagecodecs.jpeg2k_encode(signed, bitspersample=12, reversible=True)
+    yield Nasty(k, "2000, signed", two, BONE, 0.01)
+    for name, (syntax, stream) in by_library().items():
+        close = 0.01 if syntax in ("51", "203") else 1e-3
+        yield Nasty(k, f"dicom, {name}", streamed(syntax, stream), deep, close)
+    # a lossy picture brighter than 10 bits allow must not turn black
+    over = np.round(BONE * 1060).astype(np.uint16)
+    stream = imagecodecs.jpeg8_encode(over, level=98, bitspersample=12)
+    tags = dict(BitsStored=10, HighBit=9, WindowCenter=512, WindowWidth=1024)
+    yield Nasty(k, "brighter than its bits", streamed("51", stream, over, **tags), over / 1023, 0.01)
+    rgb = np.dstack([DEEP] * 3)
+    stream = imagecodecs.jpeg2k_encode(rgb, bitspersample=12, reversible=True, codecformat="j2k")
+    tags = dict(SamplesPerPixel=3, PhotometricInterpretation="YBR_RCT", PlanarConfiguration=0)
+    yield Nasty(k, "12-bit colour", streamed("90", stream, rgb, **tags), deep, 1e-3)
+
+
+def codec_bombs() -> Iterator[Nasty]:
+    "Streams of a few bytes that claim a vast picture, or another than the file around them"
+    k, rows = "bomb", struct.pack(">I", 2**31 - 1)
+    small = by_library()
+    vast = b"\xff\x0a" + (6 | 99_999 << 3 | 1 << 33).to_bytes(16, "little")
+    boxes = b"\0\0\0\x0cJXL \r\n\x87\n" + struct.pack(">I4s", 8 + len(vast), b"jxlc") + vast
+    yield Nasty(k, "jpeg xl of 100000 x 100000", vast)
+    yield Nasty(k, "jpeg xl of 100000 x 100000 in boxes", boxes)
+    yield Nasty(k, "jpeg xl, boxes without end", boxes[:12] + struct.pack(">I4s", 8, b"free") * 10**6)
+    grey = imagecodecs.jpeg2k_encode(GREY, reversible=True)
+    at = grey.index(b"\xff\x4f\xff\x51") + 8
+    yield Nasty(k, "jpeg 2000 of 2 billion rows", grey[:at] + rows * 2 + grey[at + 8 :])
+    large = np.zeros((6000, 6000), np.uint16)
+    streams = {
+        "51": imagecodecs.jpeg8_encode(large, level=50, bitspersample=12),
+        "110": imagecodecs.jpegxl_encode(large, effort=1),
+        "201": imagecodecs.htj2k_encode(large, reversible=True),
+    }
+    for syntax, stream in streams.items():
+        yield Nasty(k, f"larger than its DICOM header says, {syntax}", streamed(syntax, stream))
+    _, high = small["htj2k"]
+    yield Nasty(k, "htj2k of 2 billion rows", streamed("201", high[:8] + rows * 2 + high[16:]))
+    _, twelve = small["12-bit jpeg"]
+    at = twelve.index(b"\xff\xc1") + 5
+    yield Nasty(k, "jpeg of 65535 rows", streamed("51", twelve[:at] + b"\xff" * 4 + twelve[at + 4 :]))
+    for syntax in ("51", "110", "201"):
+        for name, stream in (("nothing", b""), ("noise", b"\xff\xd8" + bytes(500))):
+            yield Nasty(k, f"{name} as {syntax}", streamed(syntax, stream or b"\0"))
 
 
 def sizes() -> Iterator[Nasty]:
@@ -1217,6 +1314,8 @@ def corpus(large: bool = False) -> list[Nasty]:
         flipped,
         misnamed,
         no_pictures,
+        codecs,
+        codec_bombs,
         sizes,
         depths,
         colours,

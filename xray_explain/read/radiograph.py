@@ -154,17 +154,16 @@ def _picture(file: BinaryIO) -> tuple[Image.Image, str]:  # not decoded yet, whe
     "A picture and its format, from a file that is none of DICOM's"
     kind = kind_of(file.read(HEAD))
     file.seek(0)
-    if kind == "JPEG XL":
-        return _stored(file.read()), kind
+    if kind in ("JPEG XL", "JPEG 2000"):
+        data = file.read()
+        if kind == "JPEG XL" or stream_of(data).bits > 8:
+            return _stored(data), kind
+        file = BytesIO(data)
     with quiet():
         picture = Image.open(file, formats=("JPEG", "PNG", "TIFF", "BMP", "JPEG2000"))
     check_size(picture.height, picture.width)
-    if picture.format == "JPEG2000":
-        if picture.mode.startswith("I"):
-            file.seek(0)
-            picture = _stored(file.read())
-        return picture, "JPEG 2000"
-    return picture, "JPEG" if picture.format == "MPO" else str(picture.format)
+    form = {"MPO": "JPEG", "JPEG2000": "JPEG 2000"}.get(picture.format or "", picture.format)
+    return picture, str(form)
 
 # %% ../../nbs/1_read/04_radiograph.ipynb #c67d651e
 UNEQUAL = "its header says that its pixels are not square: taken as square, as viewers do"
