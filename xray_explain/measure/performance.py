@@ -4,9 +4,12 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'AGES', 'COLUMNS', 'point_figures', 'recall_of', 'prediction_figures', 'ranking_figures',
-           'resampled_figures', 'performance', 'at_threshold', 'patient_groups', 'group_performance']
+           'resampled_figures', 'performance', 'finding_figures', 'finding_performance', 'at_threshold',
+           'patient_groups', 'group_performance', 'finding_group_performance']
 
 # %% ../../nbs/6_measure/08_performance.ipynb #81ab0513
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import (
@@ -18,7 +21,14 @@ from sklearn.metrics import (
 )
 
 from ..data.cases import SITES
-from .bootstrap import SMALLEST, estimate, group_weights, independent
+from ..evidence.activation import activation_of
+from xray_explain.measure.bootstrap import (
+    SMALLEST,
+    estimate,
+    group_weights,
+    independent,
+    mean_estimate,
+)
 from .study import Study
 
 # %% ../../nbs/6_measure/08_performance.ipynb #3c0f6335
@@ -63,6 +73,8 @@ def recall_of(
 # %% ../../nbs/6_measure/08_performance.ipynb #3f1ee4cf
 def prediction_figures(study: Study) -> dict:  # what every report calls `predictions`
     "Counts, accuracy, sensitivity and specificity per class, macro AUC and the confusion matrix"
+    if activation_of(study.checkpoint) == "sigmoid":
+        return _figures_of_findings(study)
     figures = point_figures(study.y_true, study.y_pred, study.probs)
     macro_auc = float(figures["auc"].mean())
     labels = np.arange(len(study.classes))
@@ -154,6 +166,77 @@ def performance(
         "confusion": confusion_matrix(y_true, y_pred, labels=np.arange(len(classes))).tolist(),
     }
 
+# %% ../../nbs/6_measure/08_performance.ipynb #58088e5a
+def finding_figures(
+    truth: np.ndarray,  # (N, C) bool
+    called: np.ndarray,  # (N, C) bool
+    probs: np.ndarray,  # (N, C) probabilities, each finding against its absence
+    weights: np.ndarray,  # (R, N) see `group_weights`
+) -> tuple[dict, dict]:  # per metric arrays (C,), and (R, C) of the resamples
+    "As `point_figures` and `resampled_figures`, finding by finding"
+    points, resampled = [], []
+    for of_class, answers, p in zip(truth.T.astype(int), called.T.astype(int), probs.T):
+        given = of_class, answers, np.c_[1 - p, p]
+        points.append(point_figures(*given))
+        resampled.append(resampled_figures(*given, weights))
+    point = {m: np.array([figures[m][1] for figures in points]) for m in METRICS}
+    many = {m: np.stack([figures[m][:, 1] for figures in resampled], 1) for m in METRICS}
+    return point, many
+
+
+def _mean_over_findings(point: np.ndarray, many: np.ndarray, enough: bool) -> dict:
+    "Mean of a figure over the findings that have it"
+    known = ~np.isnan(point)
+    if not known.any():
+        return {"value": np.nan, "low": np.nan, "high": np.nan}
+    return estimate(point[known].mean(), many[:, known].mean(1), enough)
+
+
+def finding_performance(
+    truth: np.ndarray,  # (N, C) bool
+    called: np.ndarray,  # (N, C) bool
+    probs: np.ndarray,  # (N, C) probabilities
+    classes,  # C names
+    weights: np.ndarray,  # (R, N) see `group_weights`
+) -> dict:  # exact_match, finding_accuracy, macro, per_class with estimates
+    "Every figure of every finding with its interval; `macro` is over findings that have a figure"
+    point, many = finding_figures(truth, called, probs, weights)
+    enough = independent(weights) >= SMALLEST
+    right = truth == called
+    per_class = {}
+    for c, name in enumerate(classes):
+        estimates = {m: estimate(point[m][c], many[m][:, c], enough) for m in METRICS}
+        per_class[name] = {"num_images": int(truth[:, c].sum()), **estimates}
+    return {
+        "num_images": len(truth),
+        "resamples": len(weights),
+        "exact_match": mean_estimate(right.all(1), weights),
+        "finding_accuracy": mean_estimate(right.mean(1), weights),
+        "macro": {m: _mean_over_findings(point[m], many[m], enough) for m in METRICS},
+        "per_class": per_class,
+    }
+
+
+def _figures_of_findings(study: Study) -> dict:
+    "What `prediction_figures` gives of findings, without intervals"
+    truth, called = study.truth, study.called
+    figures = finding_performance(
+        truth, called, study.probs, study.classes, np.ones((1, len(study)))
+    )
+    macro_auc, per_class = figures["macro"]["auc"]["value"], figures["per_class"]
+    of_each = {
+        m: {name: per_class[name][m]["value"] for name in study.classes}
+        for m in ("auc", "sensitivity", "specificity")
+    }
+    return {
+        "num_images": len(study),
+        "exact_match": figures["exact_match"]["value"],
+        "finding_accuracy": figures["finding_accuracy"]["value"],
+        **of_each,
+        "macro_auc": None if np.isnan(macro_auc) else macro_auc,
+        "of_class": {name: per_class[name]["num_images"] for name in study.classes},
+    }
+
 # %% ../../nbs/6_measure/08_performance.ipynb #764ed9cd
 def at_threshold(
     of_class: np.ndarray,  # (N,) bool: the class in question
@@ -217,25 +300,49 @@ def group_performance(
     dict
 ]:  # for every group and class: by, group, class, counts and, of enough cases, estimates
     "AUC, sensitivity and specificity of every class within groups of patients"
-    rows = []
-    for by, groups in patient_groups(table).items():
-        for name, inside in groups.items():
-            within = _class_rows(y_true[inside], probs[inside], classes, weights[:, inside])
-            rows += [{"by": by, "group": name, **row} for row in within]
-    return rows
+    truth, y_pred = y_true[:, None] == np.arange(len(classes)), probs.argmax(1)
+
+    def within(inside):
+        given = y_true[inside], y_pred[inside], probs[inside]
+        return point_figures(*given), resampled_figures(*given, weights[:, inside])
+
+    return _group_rows(truth, classes, table, within)
 
 
-def _class_rows(y_true, probs, classes, weights) -> list[dict]:
+def _group_rows(truth: np.ndarray, classes, table: pd.DataFrame, within: Callable) -> list[dict]:
+    "A row for every group and class from `within(inside)`, the figures of a group's cases"
+    return [
+        {"by": by, "group": name, **row}
+        for by, groups in patient_groups(table).items()
+        for name, inside in groups.items()
+        for row in _class_rows(truth[inside], classes, *within(inside))
+    ]
+
+
+def _class_rows(truth, classes, point: dict, many: dict) -> list[dict]:
     "A row for every class: counts, and figures where there are enough cases"
-    y_pred = probs.argmax(1)
-    point = point_figures(y_true, y_pred, probs)
-    many = resampled_figures(y_true, y_pred, probs, weights)
     rows = []
     for c, name in enumerate(classes):
-        of_class = int((y_true == c).sum())
-        enough = min(of_class, len(y_true) - of_class) >= SMALLEST
-        counts = {"num_images": len(y_true), "of_class": of_class, "enough": enough}
+        of_class = int(truth[:, c].sum())
+        enough = min(of_class, len(truth) - of_class) >= SMALLEST
+        counts = {"num_images": len(truth), "of_class": of_class, "enough": enough}
         metrics = ("auc", "sensitivity", "specificity") if enough else ()
         estimates = {m: estimate(point[m][c], many[m][:, c]) for m in metrics}
         rows.append({"class": name, **counts, **estimates})
     return rows
+
+# %% ../../nbs/6_measure/08_performance.ipynb #b8d01676
+def finding_group_performance(
+    truth: np.ndarray,  # (N, C) bool
+    called: np.ndarray,  # (N, C) bool
+    probs: np.ndarray,  # (N, C) probabilities
+    classes,  # C names
+    weights: np.ndarray,  # (R, N) see `group_weights`
+    table: pd.DataFrame,  # N rows, see `patient_groups`
+) -> list[dict]:  # as `group_performance`
+    "AUC, sensitivity and specificity of every finding within groups of patients"
+
+    def within(inside):
+        return finding_figures(truth[inside], called[inside], probs[inside], weights[:, inside])
+
+    return _group_rows(truth, classes, table, within)
