@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['RIVALS', 'PALETTE', 'OneClass', 'draw_roc', 'draw_precision_recall', 'draw_confusion', 'draw_reliability',
-           'draw_curves', 'Mark', 'draw_measures', 'draw_drops', 'draw_agreement', 'MethodStyle', 'draw_removal',
-           'draw_cascade', 'draw_faithfulness']
+           'draw_curves', 'draw_finding_curves', 'Mark', 'draw_measures', 'draw_drops', 'draw_agreement', 'MethodStyle',
+           'draw_removal', 'draw_cascade', 'draw_faithfulness']
 
 # %% ../../nbs/5_draw/06_charts.ipynb #fd84176d
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from cycler import cycler
+from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -89,11 +91,11 @@ def _unit_square(ax, title: str, legend_at: str, **labels):
     ax.legend(fontsize=8, loc=legend_at)
 
 
-def _draw_classes(roc, precision, y_true, probs, classes, thresholds):
+def _draw_classes(roc, precision, truth, probs, classes, thresholds):
     "Both curves of each class that has cases, and others beside them"
     for c, name in enumerate(classes):
-        one = OneClass(name, y_true == c, probs[:, c], thresholds.get(name))
-        if 0 < one.asked.sum() < len(y_true):
+        one = OneClass(name, truth[:, c], probs[:, c], thresholds.get(name))
+        if 0 < one.asked.sum() < len(truth):
             draw_roc(roc, one)
             draw_precision_recall(precision, one)
 
@@ -110,7 +112,8 @@ def draw_curves(
     "ROC, precision and recall, confusion and reliability; classes without cases have no curve"
     figure = _canvas(12.4, 3.6)
     roc, precision, table, confidence = figure.subplots(1, 4)
-    _draw_classes(roc, precision, y_true, probs, classes, thresholds)
+    truth = y_true[:, None] == np.arange(len(classes))
+    _draw_classes(roc, precision, truth, probs, classes, thresholds)
     draw_confusion(table, counts, classes)
     table.set_title("confusion matrix, likeliest class", fontsize=10)
     for name, rows in bins.items():
@@ -121,6 +124,43 @@ def draw_curves(
     names = {"xlabel": "recall (sensitivity)", "ylabel": "precision"}
     _unit_square(precision, "precision and recall", "lower left", **names)
     _unit_square(confidence, "reliability", "upper left", xlabel="confidence", ylabel="accuracy")
+    circles = "Circles: operating points chosen on validation."
+    figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
+    return figure
+
+# %% ../../nbs/5_draw/06_charts.ipynb #0090f4c6
+def _name_lines(ax, of):
+    "The names of another panel's lines, in a panel of their own"
+    handles, names = of.get_legend_handles_labels()
+    ax.axis("off")
+    ax.legend(handles, names, loc="center left", fontsize=8, ncols=1 + len(names) // 12)
+
+
+def draw_finding_curves(
+    truth: np.ndarray,  # (N, C) bool
+    probs: np.ndarray,  # (N, C) probabilities
+    classes,  # C names
+    bins: dict[str, pd.DataFrame],  # as for `draw_curves`
+    thresholds: dict[str, float],  # finding -> operating point, where it has one
+    title: str = "",
+) -> Figure:
+    "ROC, precision and recall, names, reliability; findings without cases have no curve"
+    figure = _canvas(12.4, 3.6)
+    roc, precision, names, confidence = figure.subplots(1, 4)
+    for ax in (roc, precision):  # there are ten colours
+        ax.set_prop_cycle(cycler(linestyle=["-", "--", ":"]) * rcParams["axes.prop_cycle"])
+    _draw_classes(roc, precision, truth, probs, classes, thresholds)
+    for name, rows in bins.items():
+        draw_reliability(confidence, rows, name)
+    confidence.plot([0, 1], [0, 1], color="grey", lw=0.8)
+    _unit_square(roc, "ROC", "lower right", xlabel="1 - specificity", ylabel="sensitivity")
+    axes = {"xlabel": "recall (sensitivity)", "ylabel": "precision"}
+    _unit_square(precision, "precision and recall", "lower left", **axes)
+    axes = {"xlabel": "confidence", "ylabel": "right answers"}
+    _unit_square(confidence, "reliability, all findings", "upper left", **axes)
+    _name_lines(names, roc)
+    for ax in (roc, precision):
+        ax.get_legend().remove()
     circles = "Circles: operating points chosen on validation."
     figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
     return figure
