@@ -3,6 +3,8 @@
 The inputs are made by hostile_corpus.py; benchmarks/hostile.py gives the table that the docs print.
 """
 
+import argparse
+import itertools
 import json
 import os
 import pickle
@@ -28,6 +30,7 @@ from test_engine import model, picture  # noqa: F401, fixtures
 
 from xray_explain.data.archive import DatasetError
 from xray_explain.data.cases import read_cases
+from xray_explain.evidence.cam import explain
 from xray_explain.infer.folder import Options, run
 from xray_explain.infer.inference import results_table
 from xray_explain.model.checkpoint import (
@@ -136,6 +139,7 @@ def malicious(form, mark: Path) -> dict[str, bytes]:
         "popen": Runs(subprocess.Popen, ["touch", str(mark)]),
         "torch.load again": Runs(torch.load, str(mark)),
         "import": Runs(__import__, "os"),
+        "numpy": Runs(np.memmap, str(mark), "u1", "w+", 0, 8),
     }
     made = {}
     for name, call in calls.items():
@@ -155,8 +159,9 @@ def test_malicious_pickles_are_refused_and_run_nothing(original, tmp_path):
     made = malicious(original[0], tmp_path / "it_ran")
     assert len(made) > 40
     net = build_net("test_efficientnet", 3)
+    others = itertools.cycle((".ckpt", ".pth.tar", ".BIN", ".PTH", ".pth", ""))
     for name, data in made.items():
-        for suffix in (".pt", ".safetensors"):
+        for suffix in (".pt", ".safetensors", next(others)):
             (tmp_path / f"evil{suffix}").write_bytes(data)
             for use in (load_checkpoint, lambda p: start_from(net, p)):
                 with pytest.raises(CheckpointError) as caught:
@@ -169,6 +174,119 @@ def test_malicious_pickles_are_refused_and_run_nothing(original, tmp_path):
         made["open, bare pickle 4"]
     ).close()  # the test can fail: this is what they would have done
     assert (tmp_path / "it_ran").exists()
+
+
+class Crafted(Runs):
+    "What unpickling would make, and the state that it would give to it"
+
+    def __init__(self, call, args, *state):
+        self.how = (call, args, *state)
+
+
+scalar, empty_array = np.float64(0).__reduce__()[0], np.ones(1).__reduce__()[0]
+EIGHT = Crafted(np.dtype, ("f8", False, True))
+OBJECT = Crafted(np.dtype, ("O8", False, True))
+# a record of 8 bytes whose field is an object, that says there are no objects in it
+LIE = (3, "|", None, ("a",), {"a": (OBJECT, 0)}, 8, 1, 0)
+NUMPY = {  # what NumPy's constructors would take for memory that is not theirs, and what they refuse
+    "a record": (Crafted(np.dtype, ("V8", False, True), LIE), "type V8 are not read"),
+    "a pointer": (Crafted(scalar, (OBJECT, b"A" * 8)), "an object is not read"),
+    "a lying number": (
+        Crafted(scalar, (Crafted(np.dtype, ("f8", False, True), LIE), b"A")),
+        "buffer size must be a multiple",
+    ),
+    "a short array": (
+        Crafted(empty_array, (np.ndarray, (0,), b"b"), (1, (10**9,), EIGHT, False, b"A" * 8)),
+        "cannot reshape",
+    ),
+    "an array of pointers": (
+        Crafted(empty_array, (np.ndarray, (0,), b"b"), (1, (1,), OBJECT, False, b"A" * 8)),
+        "cannot reshape",
+    ),
+    "no state": (Crafted(empty_array, (np.ndarray, (0,), b"b"), 7), "not a readable PyTorch"),
+    "a file": (Crafted(np.fromfile, ("/etc/passwd",)), r"run code .*\(numpy.fromfile\)"),
+}
+
+
+@pytest.mark.parametrize("name", NUMPY)
+def test_numpy_values_are_numbers_and_text_or_refused(original, tmp_path, name):
+    value, reason = NUMPY[name]
+    torch.save({**original[0], "extra": value}, tmp_path / "evil.ckpt")
+    with pytest.raises(CheckpointError, match=f"^evil.ckpt: [^\n]*{reason}[^\n]*$"):
+        load_checkpoint(tmp_path / "evil.ckpt")
+
+
+NAMES_BY_NUMBER = (
+    {"Malignant": 2, "Normal": 0, "Benign": 1},
+    {"Benign": 1, "Malignant": 2, "Normal": 0},
+    {1: "Benign", 2: "Malignant", 0: "Normal"},
+    {"2": "Malignant", "1": "Benign", "0": "Normal"},
+    {"Malignant": np.int64(2), "Normal": np.int64(0), "Benign": np.int64(1)},
+    np.array(["Normal", "Benign", "Malignant"]),
+    np.array(["Normal", "Benign", "Malignant"], dtype=object),
+)
+
+
+@pytest.mark.parametrize("number", range(len(NAMES_BY_NUMBER)))
+def test_class_names_are_ordered_by_their_numbers(original, tmp_path, number):
+    "A network whose third class always wins says so, however its classes are listed"
+    weights = {k: v.clone() for k, v in original[0]["model_state_dict"].items()}
+    weights["classifier.bias"] = torch.tensor([0.0, 0.0, 50.0])
+    names = NAMES_BY_NUMBER[number]
+    torch.save(
+        {**original[0], "model_state_dict": weights, "class_names": names}, tmp_path / "a.pt"
+    )
+    checkpoints = [load_checkpoint(tmp_path / "a.pt")]
+    if not isinstance(names, np.ndarray):
+        named = {k: v if isinstance(v, str) else int(v) for k, v in names.items()}
+        again = Checkpoint(checkpoints[0].net, "test_efficientnet", named, Preprocessing((96, 96)))
+        save_checkpoint(tmp_path / "a.safetensors", again)
+        checkpoints.append(load_checkpoint(tmp_path / "a.safetensors"))
+    for checkpoint in checkpoints:
+        probs = explain(checkpoint, torch.zeros(1, 3, 96, 96)).probs[0]
+        assert checkpoint.class_names[probs.argmax()] == "Malignant" and probs.max() > 0.99
+
+
+OPENINGS = ("", "backbone.", "net.model.", "_orig_mod.module.")
+
+
+@pytest.mark.parametrize("opening", OPENINGS)
+def test_files_of_other_scripts_are_read_by_their_content(original, tmp_path, opening):
+    "Lightning's and timm's dictionaries, a bare state_dict under any suffix, values of NumPy beside"
+    form, net = original[0], build_net("test_efficientnet", 3).eval()
+    weights = {f"{opening}{k}": v for k, v in form["model_state_dict"].items()}
+    beside = {"optimizer_states": [{"lr": 0.1}], "val_loss": np.float64(0.5), "epoch": np.int64(3)}
+    said = {"architecture": "timm/test_efficientnet.r160_in1k", "num_classes": 3, "img_size": 96}
+    said["class_names"] = form["class_names"]
+    x = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    net.load_state_dict(form["model_state_dict"])
+    for suffix, section in ((".CKPT", "hyper_parameters"), (".pth.tar", "args"), ("", "config")):
+        section = {section: argparse.Namespace(**said) if section == "args" else said}
+        torch.save({"state_dict": weights, **section, **beside}, tmp_path / f"last{suffix}")
+        read = load_checkpoint(tmp_path / f"last{suffix}")
+        assert torch.equal(read.net(x), net(x)) and read.name == "last"
+        assert read.training["val_loss"] == 0.5 and read.preprocessing.contrast == "none"
+        assert "does not say how pictures are prepared" in read.caveat
+    for suffix in (".BIN", ".pth", ".pth.tar", ".ckpt"):
+        torch.save(weights, tmp_path / f"bare{suffix}")
+        assert start_from(build_net("test_efficientnet", 3), tmp_path / f"bare{suffix}") == 88
+        with pytest.raises(CheckpointError, match=f"bare{suffix}: .* can start a training"):
+            load_checkpoint(tmp_path / f"bare{suffix}")
+
+
+def test_wrappers_that_are_not_known_and_layers_beside_are_named(original, tmp_path):
+    form = original[0]
+    encoder = {f"encoder.{k}": v for k, v in form["model_state_dict"].items()}
+    torch.save({**form, "model_state_dict": encoder}, tmp_path / "encoder.ckpt")
+    with pytest.raises(CheckpointError, match="weights are missing, .* it has encoder."):
+        load_checkpoint(tmp_path / "encoder.ckpt")
+    more = {f"model.{k}": v for k, v in form["model_state_dict"].items()}
+    more["head.weight"] = torch.ones(3, 3)
+    torch.save({**form, "model_state_dict": more}, tmp_path / "more.ckpt")
+    with pytest.raises(
+        CheckpointError, match="beside the weights under 'model' it has head.weight"
+    ):
+        load_checkpoint(tmp_path / "more.ckpt")
 
 
 def test_damaged_checkpoints_are_refused_in_one_line(original, tmp_path):
@@ -205,23 +323,30 @@ def test_damaged_checkpoints_are_refused_in_one_line(original, tmp_path):
         ({"architecture": "../net"}, "timm knows no model"),
         ({"architecture": "vit_giant_patch14_224"}, "weights are missing"),
         ({"class_names": ["a", "b"]}, "has shape"),
-        ({"class_names": "abc"}, "class names"),
-        ({"class_names": ["a", "a", "b"]}, "different"),
-        ({"class_names": ["a", "\x1b[31m", "b"]}, "different"),
+        ({"class_names": "abc"}, "a single text"),
+        ({"class_names": ["a", "a", "b"]}, "the same name"),
+        ({"class_names": ["a", "\x1b[31m", "b"]}, "no short line"),
+        ({"class_names": ["a", "", "b"]}, "is empty"),
+        ({"class_names": ["a"]}, "a question of two"),
+        ({"class_names": {"a": 0, "b": 1, "c": 3}}, "not numbered 0 to 2, each once"),
+        ({"class_names": {"0": "1", "1": "2", "2": "0"}}, "cannot be told apart"),
         ({"class_names": ["a"] * 10**4}, "too many"),
         ({"temperature": 0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
-        ({"evidence_scale": [1, 2]}, "scale of evidence"),
+        ({"evidence_scale": [1, 2]}, "a number for each class"),
+        ({"evidence_scale": [1, 2, -3]}, "scale of evidence is not above 0"),
         ({"evidence_scale": [1, 2, float("inf")]}, "scale of evidence"),
-        ({"operating_points": {"d": {"threshold": 0.5}}}, "operating points"),
+        ({"operating_points": {"d": {"threshold": 0.5}}}, "name 'd', which is no class"),
+        ({"operating_points": {"Benign": {"threshold": 30}}}, "is 30, not between 0 and 1"),
         ({"training": "long"}, "history"),
         ({"net": 1}, "does not know"),
-        ({"localization": {"relative": {"threshold": 2}}}, "localisation"),
+        ({"localization": {"relative": {"threshold": 2}}}, "'relative' is 2, not between"),
         ({"localization": [0.4]}, "localisation"),
         ({"preprocessing": {"size": [10**6, 10**6]}}, "no sane size"),
         ({"preprocessing": {"size": [96]}}, "no sane size"),
-        ({"preprocessing": {"std": [0, 0, 0]}}, "mean and standard deviation"),
+        ({"preprocessing": {"std": [0, 0, 0]}}, "standard deviation is not above 0"),
+        ({"preprocessing": {"std": [1, 1]}}, "not three numbers each"),
         ({"preprocessing": {"fit": "squeeze"}}, "not known"),
         ({"preprocessing": {"contrast": "magic"}}, "its header is broken"),
         ({"preprocessing": {"run": 1}}, "its header is broken"),
@@ -247,12 +372,16 @@ def test_lying_headers_are_refused_in_one_line(original, tmp_path, changes, told
     "changes, told",
     [
         ({"class_names": ["a", "b"]}, "2 class names for 3 classes"),
-        ({"class_names": ["a", "a", "b"]}, "different"),
-        ({"class_names": 7}, "no checkpoint of the original"),
+        ({"class_names": ["a", "a", "b"]}, "the same name"),
+        ({"class_names": 7}, "no list of class names"),
+        ({"class_names": "abc"}, "a single text"),
+        ({"class_names": {"a", "b", "c"}}, "no list of class names"),
+        ({"class_names": {"a": 1, "b": 2, "c": 3}}, "not numbered 0 to 2, each once"),
+        ({"class_names": {"a": 0, "b": 1, "c": np.float64(2)}}, "not numbered 0 to 2"),
         ({"model_state_dict": {}}, "weights are missing"),
         ({"model_state_dict": {"conv_stem.weight": 7}}, "no plain tensors"),
-        ({"model_state_dict": [1]}, "no checkpoint of the original"),
-        ({"config": 7}, "no checkpoint of the original"),
+        ({"model_state_dict": [1]}, "no weights by name"),
+        ({"config": 7}, "without the network's name"),
         ({"config": {"model": {"backbone": "resnet18", "num_classes": 3}}}, "weights are missing"),
         (
             {"config": {"model": {"backbone": "hf-hub:somebody/net", "num_classes": 3}}},
@@ -280,12 +409,18 @@ def test_dictionaries_that_do_not_fit_are_refused_in_one_line(original, tmp_path
     assert str(caught.value).startswith("odd.pt: ") and "\n" not in str(caught.value)
 
 
-def test_weights_that_are_no_numbers_are_refused(original, tmp_path):
-    weights = {k: v.clone() for k, v in original[0]["model_state_dict"].items()}
-    weights["conv_stem.weight"][0, 0, 0, 0] = float("nan")
-    torch.save({**original[0], "model_state_dict": weights}, tmp_path / "nan.pt")
-    with pytest.raises(CheckpointError, match="nan.pt: conv_stem.weight holds NaN"):
-        load_checkpoint(tmp_path / "nan.pt")
+@pytest.mark.parametrize("number", ["NaN", "int64", "complex64", "bool"])
+def test_weights_that_are_no_numbers_are_refused(original, tmp_path, number):
+    weights = dict(original[0]["model_state_dict"])
+    stem = weights["conv_stem.weight"]
+    weights["conv_stem.weight"] = (
+        torch.full_like(stem, torch.nan) if number == "NaN" else stem.to(getattr(torch, number))
+    )
+    torch.save({**original[0], "model_state_dict": weights}, tmp_path / "odd.pt")
+    net = build_net("test_efficientnet", 3)
+    for use in (load_checkpoint, lambda path: start_from(net, path)):
+        with pytest.raises(CheckpointError, match=f"odd.pt: conv_stem.weight holds {number}"):
+            use(tmp_path / "odd.pt")
 
 
 # --- names and places

@@ -32,7 +32,7 @@ from xray_explain.data.anatomy import (
 from .cases import BTXRD_CLASSES, BTXRD_COLUMNS, NORMAL
 from .confounder import Confounder, plant
 from .lesions import KINDS, Site, draw_site, localise
-from ..files import atomic_path, write_table
+from ..files import atomic_path, sole_writer, write_table
 from ..read.annotation import Annotation, Lesion, write_annotation
 
 # %% ../../nbs/2_data/10_phantom.ipynb #a28ad632
@@ -323,13 +323,20 @@ def _as_asked(folder: Path, orders: list[_Order]) -> bool:
     return bool((there[list(asked)] == asked).all(axis=None))
 
 # %% ../../nbs/2_data/10_phantom.ipynb #8f35e61c
-def _clear(folder: Path) -> None:
-    "Remove an earlier set, whole or unfinished; ValueError where the folder holds anything else"
-    ours = (folder / "phantoms.csv").exists() or (folder / "twins").exists()
+_LOCK = ".lock"
+
+
+def _refuse_others(folder: Path) -> None:
+    "ValueError for a folder that holds anything else than phantoms, whole or unfinished"
+    ours = any((folder / name).exists() for name in ("phantoms.csv", "twins", _LOCK))
     if folder.exists() and any(folder.iterdir()) and not ours:
         raise ValueError(
             f"'{folder.name}' holds something else than phantoms: name an empty or a new folder"
         )
+
+
+def _clear(folder: Path) -> None:
+    "Remove an earlier set, whole or unfinished"
     for name in ("dataset.csv", "phantoms.csv"):
         (folder / name).unlink(missing_ok=True)
     for subfolder in ("images", "twins", "Annotations", "exchanged", CONFOUNDED):
@@ -337,6 +344,18 @@ def _clear(folder: Path) -> None:
             file.unlink()
 
 # %% ../../nbs/2_data/10_phantom.ipynb #196cbf48
+def _write_set(folder: Path, orders: list[_Order], workers: int, progress: bool) -> None:
+    "Write a set anew, its tables last"
+    _clear(folder)
+    done = Parallel(n_jobs=workers, return_as="generator")(
+        delayed(_write_one)(folder, order) for order in orders
+    )
+    shown = tqdm(done, total=len(orders), desc="phantoms", disable=not progress)
+    rows, truths = zip(*shown)
+    write_table(folder / "phantoms.csv", pd.DataFrame(truths))
+    write_table(folder / "dataset.csv", pd.DataFrame(rows))
+
+
 def write_phantoms(
     folder: str | Path,  # made if need be
     per_class: int = 50,  # phantoms of each class, 1 to 33,333
@@ -351,12 +370,8 @@ def write_phantoms(
     orders = _orders(per_class, seed, size, confounder)
     if _as_asked(folder, orders):
         return folder
-    _clear(folder)
-    done = Parallel(n_jobs=workers, return_as="generator")(
-        delayed(_write_one)(folder, order) for order in orders
-    )
-    shown = tqdm(done, total=len(orders), desc="phantoms", disable=not progress)
-    rows, truths = zip(*shown)
-    write_table(folder / "phantoms.csv", pd.DataFrame(truths))
-    write_table(folder / "dataset.csv", pd.DataFrame(rows))
+    _refuse_others(folder)
+    with sole_writer(folder, wait=True, name=_LOCK):
+        if not _as_asked(folder, orders):
+            _write_set(folder, orders, workers, progress)
     return folder

@@ -19,8 +19,9 @@ CHOICES = {
     "precision": ("fp32", "bf16"),
 }
 _HELP = {
-    "architecture": "a name from timm.list_models()",
-    "start": "weights to start from: a file, or 'hub' for timm's own; none: random weights",
+    "architecture": "a name from timm.list_models(), with or without the tag of its weights",
+    "start": "weights to start from, with their mean and deviation: a file of safetensors or PyTorch, or "
+    "'hub' for timm's own; none: random weights",
     "freeze": "stages of the network, the stem first, that keep the weights they start from; "
     "4 halve the time",
     "output_stride": "pixels per cell of the feature grid; 16 gives a finer heatmap",

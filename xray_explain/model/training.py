@@ -9,6 +9,8 @@ __all__ = ['preprocessing_of', 'first_net', 'first_stages', 'class_weights', 'cl
 
 # %% ../../nbs/4_model/08_training.ipynb #9f6bbeda
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,27 +29,47 @@ from tqdm.auto import tqdm
 
 from ..data.cases import Cases
 from ..evidence.cam import evidence_maps, explain
-from ..files import atomic_path, write_json
+from ..files import InUse, atomic_path, six_digits, sole_writer, write_json
 from .batches import TrainingError, augment, load_canvases, training_split
-from .checkpoint import Checkpoint, build_net, save_checkpoint, start_from
+from xray_explain.model.checkpoint import (
+    Checkpoint,
+    build_net,
+    save_checkpoint,
+    start_from,
+    start_normalisation,
+    timm_name,
+)
 from .guidance import guidance_loss
 from .recipe import Recipe
-from ..read.preprocessing import Preprocessing
+from .weights import CheckpointError
+from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ..wording import RESEARCH_USE
 
 # %% ../../nbs/4_model/08_training.ipynb #9d3ae5bf
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    "From radiograph to tensor, as a recipe asks for it"
+    "From radiograph to tensor, as a recipe asks for it and the weights at its start expect it"
     size = (recipe.image_size, recipe.image_size)
-    return Preprocessing(size, recipe.fit, recipe.contrast, reading="reduced")
+    mean, std = start_normalisation(recipe.architecture, recipe.start)
+    return Preprocessing(size, recipe.fit, recipe.contrast, mean, std, reading="reduced")
 
 # %% ../../nbs/4_model/08_training.ipynb #bd03aae6
+def _fetched_net(architecture: str, num_classes: int, **args) -> nn.Module:
+    "A network with timm's weights, from its cache or the hub; CheckpointError for none"
+    name = timm_name(architecture)
+    try:
+        return timm.create_model(name, pretrained=True, num_classes=num_classes, **args)
+    except (OSError, RuntimeError) as e:
+        reason = (str(e) or type(e).__name__).splitlines()[0][:100]
+        raise CheckpointError(
+            f"timm's weights for {name} cannot be had ({reason}); name a file of weights instead"
+        ) from None
+
+
 def first_net(recipe: Recipe, num_classes: int) -> nn.Module:
     "The network as the training finds it; CheckpointError for weights that do not fit"
     args = {**recipe.model_args, "drop_rate": recipe.dropout}
     if recipe.start == "hub":
-        args |= {"pretrained": True, "num_classes": num_classes}
-        net = timm.create_model(recipe.architecture, **args)
+        net = _fetched_net(recipe.architecture, num_classes, **args)
     else:
         net = build_net(recipe.architecture, num_classes, **args)
     if isinstance(head := net.get_classifier(), nn.Linear):
@@ -283,8 +305,7 @@ def note_epoch(trainer: Trainer, figures: dict):
     if not np.isfinite(figures["val_loss"]):
         raise TrainingError(f"the loss is no number after epoch {number}: lower the rate")
     trainer.history.append({"epoch": number, **figures})
-    lowest = min(h["val_loss"] for h in trainer.history)
-    if trainer.recipe.keep == "last" or figures["val_loss"] == lowest:
+    if best_epoch(trainer.history, trainer.recipe)["epoch"] == number:
         trainer.best = _copied(trainer.judged)
 
 # %% ../../nbs/4_model/08_training.ipynb #60ea7e41
@@ -327,16 +348,43 @@ def _named(recipe: Recipe) -> dict:
     "The recipe in plain JSON types, without the folders of this machine"
     return {**asdict(recipe), "start": Path(recipe.start).name}
 
+# %% ../../nbs/4_model/08_training.ipynb #3f165a9b
+def _run_note(recipe: Recipe, classes: tuple) -> dict:
+    "What has to be the same for a training to be gone on with"
+    p = preprocessing_of(recipe)
+    unusual = (p.mean, p.std) != (IMAGENET_MEAN, IMAGENET_STD)
+    normal = {"mean": list(p.mean), "std": list(p.std)} if unusual else {}
+    return {**_named(recipe), "classes": list(classes), **normal}
 
-def _open_run(out: Path, recipe: Recipe, classes: tuple):
-    "Make or enter the folder of a training; TrainingError for another recipe or other classes"
-    note = {**_named(recipe), "classes": list(classes)}
-    if (out / "recipe.json").exists() and json.loads((out / "recipe.json").read_text()) != note:
+
+def _enter_run(out: Path, note: dict):
+    "Write down what the folder of a training is for; TrainingError where it is for another"
+    try:
+        there = json.loads((out / "recipe.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        write_json(out / "recipe.json", note)
+        return
+    except ValueError:
+        there = {}
+    other = sorted(k for k in {*there, *note} if there.get(k) != note.get(k))
+    if other:
         raise TrainingError(
-            f"'{out.name}' holds a training with another recipe: "
+            f"'{out.name}' holds a training with another recipe ({', '.join(other)}): "
             "name another folder, or empty this one"
         )
-    write_json(out / "recipe.json", note)
+
+
+@contextmanager
+def _open_run(out: Path, recipe: Recipe, classes: tuple) -> Iterator[None]:
+    "Hold the folder of a training; TrainingError for another recipe, or where another runs"
+    try:
+        with sole_writer(out):
+            _enter_run(out, six_digits(_run_note(recipe, classes)))
+            yield
+    except InUse:
+        raise TrainingError(
+            f"'{out.name}': another training is writing here; wait for it, or name another folder"
+        ) from None
 
 # %% ../../nbs/4_model/08_training.ipynb #6897f99d
 def _save_progress(trainer: Trainer, out: Path):
@@ -395,17 +443,10 @@ def _device(name: str) -> str:
     return name
 
 # %% ../../nbs/4_model/08_training.ipynb #87f4684e
-def train(
-    cases: Cases,  # what `read_cases` gives
-    out: str | Path,  # folder for state, log, curve, model.safetensors; what it holds is continued
-    recipe: Recipe = Recipe(),
-    half: bool = False,  # write convolutions and matrices in float16
-    device: str = "auto",  # 'cpu', 'cuda', ...; 'auto': a GPU if there is one
-    progress: bool = True,
-) -> Checkpoint:
-    "Train a classifier and write it to `out`; raises TrainingError when it cannot start"
-    out = Path(out)
-    _open_run(out, recipe, cases.classes)
+def _trained(
+    cases: Cases, out: Path, recipe: Recipe, device: str, progress: bool
+) -> tuple[Checkpoint, torch.Tensor, torch.Tensor]:
+    "The finished training's checkpoint, and the validation canvases (N, h, w) with their classes"
     fit, held = _fitting_cases(cases, recipe)
     preprocessing = preprocessing_of(recipe)
     pictures, masks, labels = load_canvases(fit, preprocessing, progress)
@@ -421,7 +462,21 @@ def train(
         if progress:
             tqdm.write("  ".join(f"{k} {v:.4g}" for k, v in trainer.history[-1].items()))
     summary = _summary(trainer, cases, len(labels), len(held_labels))
-    checkpoint = _checkpoint(trainer, cases.classes, summary, out.name)
-    checkpoint.evidence_scale = evidence_scale(checkpoint, held_pictures, held_labels)
-    save_checkpoint(out / "model.safetensors", checkpoint, half)
+    return _checkpoint(trainer, cases.classes, summary, out.name), held_pictures, held_labels
+
+
+def train(
+    cases: Cases,  # what `read_cases` gives
+    out: str | Path,  # folder for state, log, curve, model.safetensors; what it holds is continued
+    recipe: Recipe = Recipe(),
+    half: bool = False,  # write convolutions and matrices in float16
+    device: str = "auto",  # 'cpu', 'cuda', ...; 'auto': a GPU if there is one
+    progress: bool = True,
+) -> Checkpoint:
+    "Train a classifier and write it to `out`; raises TrainingError when it cannot start"
+    out = Path(out)
+    with _open_run(out, recipe, cases.classes):
+        checkpoint, pictures, labels = _trained(cases, out, recipe, device, progress)
+        checkpoint.evidence_scale = evidence_scale(checkpoint, pictures, labels)
+        save_checkpoint(out / "model.safetensors", checkpoint, half)
     return checkpoint
