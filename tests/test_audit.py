@@ -70,7 +70,7 @@ def test_the_audit_finds_what_was_planted_and_nothing_else(download, tmp_path):
         ("picture that cannot be read", name("unreadable")),
         ("picture in no row", "IMG000999.jpeg"),
         ("outline of no picture in the table", "IMG000998.json"),
-        ("outline drawn on a picture of another size", "IMG000006.jpeg"),
+        ("outline of another picture or cut, not used", "IMG000006.jpeg"),
         ("picture with another suffix than in the table", "IMG000007.jpeg"),
         ("picture with another suffix than in the table", "IMG000008.jpeg"),
         ("equal pictures", "IMG000002.jpeg"),

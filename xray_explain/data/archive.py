@@ -15,13 +15,16 @@ import stat
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from platformdirs import user_cache_path
 from tqdm.auto import tqdm
 
+from ..read.codecs import HEAD
 from ..read.pixels import SUFFIXES, plain_name, printable
+from ..read.radiograph import passed_over
 
 # %% ../../nbs/2_data/01_archive.ipynb #c2d94a62
 class DatasetError(ValueError):
@@ -31,7 +34,8 @@ class DatasetError(ValueError):
         super().__init__(printable(line)[:2000])  # it may quote what stands in the data
 
 # %% ../../nbs/2_data/01_archive.ipynb #7621b7a8
-TAKEN = (*SUFFIXES, ".json", ".csv", ".xlsx")  # nothing else is of use
+# nothing else is of use; outlines as XML or text are counted
+TAKEN = (*SUFFIXES, ".json", ".csv", ".xlsx", ".xml", ".txt")
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -42,10 +46,22 @@ def _parts(name: str) -> tuple[str, ...]:
     return path.parts
 
 
-def _is_data(info: zipfile.ZipInfo, parts: tuple[str, ...]) -> bool:
+def _head(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    "The first bytes of a member, none of a locked one"
+    if info.flag_bits & 1:
+        return b""
+    with zipped.open(info) as member:
+        return member.read(HEAD)
+
+
+def _is_data(zipped: zipfile.ZipFile, info: zipfile.ZipInfo, parts: tuple[str, ...]) -> bool:
     "Whether a member is a picture, an outline or a table, and not hidden"
-    hidden = any(p.startswith(".") or p == "__MACOSX" for p in parts)
-    return not info.is_dir() and not hidden and parts[-1].lower().endswith(TAKEN)
+    if info.is_dir() or any(p.startswith(".") or p == "__MACOSX" for p in parts):
+        return False
+    if parts[-1].lower().endswith(TAKEN):
+        return True
+    word = passed_over(parts[-1], partial(_head, zipped, info))
+    return not word or word.endswith(" picture")  # a GIF is not read, and counted
 
 # %% ../../nbs/2_data/01_archive.ipynb #715bb08e
 def _wanted(zipped: zipfile.ZipFile) -> dict[tuple[str, ...], zipfile.ZipInfo]:
@@ -57,7 +73,7 @@ def _wanted(zipped: zipfile.ZipFile) -> dict[tuple[str, ...], zipfile.ZipInfo]:
         if stat.S_ISLNK(info.external_attr >> 16):
             link = plain_name(info.filename)
             raise DatasetError(f"it holds a link ({link}); unpack it yourself if you trust it")
-        if not _is_data(info, parts):
+        if not _is_data(zipped, info, parts):
             continue
         path = "/".join(parts).casefold()  # on Windows and macOS a.jpg and A.jpg are one file
         if path in seen:

@@ -146,7 +146,7 @@ class _Size(NamedTuple):
     shape: tuple[int, int] | None  # rows and columns
     orientation: int  # EXIF's
     stretched: tuple[int, int] | None  # of the data set
-    stored: tuple[int, int] | None  # rows and columns where pixels were not square
+    stored: tuple[int, int] | None = None  # its rows and columns before its pixels were square
 
 
 def _sizes(prints: pd.DataFrame, stretched: tuple[int, int] | None) -> list[_Size]:
@@ -156,9 +156,10 @@ def _sizes(prints: pd.DataFrame, stretched: tuple[int, int] | None) -> list[_Siz
     for row in prints[numbers].to_numpy(float):
         if np.isfinite(row).all():
             rows, columns, *stored, orientation = row.astype(int).tolist()
-            sizes.append(_Size((rows, columns), orientation, stretched, tuple(stored)))
+            before = stored[0], stored[1]
+            sizes.append(_Size((rows, columns), orientation, stretched, before))
         else:
-            sizes.append(_Size(None, 1, stretched, None))
+            sizes.append(_Size(None, 1, stretched))
     return sizes
 
 
@@ -187,7 +188,7 @@ def _place_findings(image_id: str, annotation: Annotation, size: _Size) -> Itera
     "What is wrong with where the outlines of a picture lie"
     assert size.shape
     try:
-        on_picture = fitted(annotation, *size)
+        on_picture = fitted(annotation, size.shape, size.orientation, size.stretched, size.stored)
     except AnnotationError as e:
         yield Finding("outline of another picture or cut, not used", image_id, str(e))
         return

@@ -13,7 +13,7 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ from xray_explain.data.split_file import (
 )
 from ..read.annotation import outline_format, stretched_size, stretched_words
 from ..read.pixels import printable, stem_of
-from ..read.radiograph import find_radiographs
+from ..read.radiograph import find_radiographs, head_of, passed_over
 from ..wording import NO_FINDING, findings_in, findings_text
 
 # %% ../../nbs/2_data/03_cases.ipynb #2461d6ba
@@ -174,13 +174,18 @@ def _read_table(folder: Path) -> _Table:
     return _Table(table.dropna(how="all"), uncalculated)
 
 # %% ../../nbs/2_data/03_cases.ipynb #c37afb83
+def _stripped(column: pd.Series) -> pd.Series:
+    "Cells as text without surrounding blanks, '' where there is nothing"
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip().astype(object)
+
+
 def _texts(
     table: pd.DataFrame,
     column: str,  # may be absent
-) -> pd.Series:  # its cells without surrounding blanks, "" where there is nothing
+) -> pd.Series:  # its cells as text, "" where there is nothing
     if column not in table:
         return pd.Series("", index=table.index, dtype=object)
-    return table[column].fillna("").astype(str).str.strip().astype(object)
+    return _stripped(table[column])
 
 # %% ../../nbs/2_data/03_cases.ipynb #c5cfae87
 _TRUTH = {"true": "1", "yes": "1", "false": "0", "no": "0"}
@@ -190,7 +195,7 @@ def as_flags(
     cells: pd.DataFrame,  # text or numbers
 ) -> pd.DataFrame:  # NaN for blanks and for what is no number and no truth
     "Cells as numbers, true and yes as 1, false and no as 0"
-    text = cells.apply(lambda column: column.fillna("").astype(str).str.strip().str.casefold())
+    text = cells.apply(lambda column: _stripped(column).str.casefold())
     return text.replace(_TRUTH).apply(pd.to_numeric, errors="coerce")
 
 # %% ../../nbs/2_data/03_cases.ipynb #1aa4d9c7
@@ -206,7 +211,7 @@ def read_flags(
 ) -> _Flags:
     "BTXRD's flags as numbers"
     values = as_flags(table[FLAGS])
-    blank = table[FLAGS].fillna("").astype(str).apply(lambda column: column.str.strip()) == ""
+    blank = table[FLAGS].apply(_stripped) == ""
     writes_zeros = bool((values == 0).any(axis=None))
     as_zero = blank & ~(blank.all(axis=1) & writes_zeros).to_numpy()[:, None]
     return _Flags(values.mask(as_zero, 0), as_zero.any(axis=1))
@@ -479,6 +484,15 @@ def _torn(cases: pd.DataFrame) -> list[str]:
     splits = cases[cases["split"] != ""].groupby("group")["split"].nunique()
     return list(splits.index[splits > 1])
 
+# %% ../../nbs/2_data/03_cases.ipynb #140a0388
+def _passed_over(files: _Files) -> list[str]:
+    "Files among the pictures that are none that is read, with what they are"
+    taken = {*files.images, *files.unread}
+    others = sorted(p for p in files.folder.rglob("*") if p not in taken and p.is_file())
+    words = {p: passed_over(p.name, partial(head_of, p)) for p in others}
+    ours = ("", "system file", "hidden file")  # "" lies in a hidden folder
+    return [f"{p.name} ({word})" for p, word in words.items() if word not in ours]
+
 # %% ../../nbs/2_data/03_cases.ipynb #92f4af5a
 def _file_troubles(rows: pd.DataFrame, files: _Files) -> dict[str, Iterable[str]]:
     "Files that belong to no row -> which names"
@@ -494,6 +508,7 @@ def _file_troubles(rows: pd.DataFrame, files: _Files) -> dict[str, Iterable[str]
         "picture in no row": unused,
         "outline of no picture in the table": [p.name for p in stray if p not in foreign],
         "outline that several files give, none used": shared,
+        "file in images that is not read as a picture": _passed_over(files),
         **_unread_troubles(foreign + files.unread),
     }
 

@@ -40,7 +40,10 @@ def data_fingerprint(cases: Cases) -> str:
         delayed(_content)(p) for p in [*table.image, *table.annotation]
     )
     return fingerprint(
-        cases.classes, *(list(table[c].astype(str)) for c in ("image_id", "label", "group")), read
+        cases.classes,
+        cases.stretched,
+        *(list(table[c].astype(str)) for c in ("image_id", "label", "group")),
+        read,
     )
 
 # %% ../../nbs/6_measure/06_cache.ipynb #06ed8192
@@ -131,8 +134,7 @@ def cached_study(
     if study is None:
         study = examine(checkpoint, cases, batch_size, progress)
         if cache:
-            note = {"exact": study.exact, "failures": study.failures, "masks": study.masks.shape}
-            _store("study", key, _arrays(study), note)
+            _store("study", key, _arrays(study), _note(study))
     study.fingerprints = fingerprints
     return study
 
@@ -147,6 +149,12 @@ def _arrays(study: Study) -> dict[str, np.ndarray]:
     return {name: packed[name] if name in packed else getattr(study, name) for name in ARRAYS}
 
 
+def _note(study: Study) -> dict:
+    "What else a study is made of"
+    pairs = {"failures": study.failures, "notes": study.notes}
+    return {"exact": study.exact, "masks": study.masks.shape, **pairs}
+
+
 def _recalled(checkpoint, cases, key) -> Study | None:
     "A study from its file"
     stored = _fetch("study", key)
@@ -155,8 +163,8 @@ def _recalled(checkpoint, cases, key) -> Study | None:
     arrays, note = stored
     shape = tuple(note["masks"])
     arrays["masks"] = np.unpackbits(arrays["masks"], count=int(np.prod(shape))).reshape(shape)
-    failures = tuple((image_id, reason) for image_id, reason in note["failures"])
-    return study_of(checkpoint, cases, arrays, note["exact"], failures)
+    failures, notes = (tuple(map(tuple, note[name])) for name in ("failures", "notes"))
+    return study_of(checkpoint, cases, arrays, note["exact"], failures, notes)
 
 # %% ../../nbs/6_measure/06_cache.ipynb #20a54c55
 def cached_table(

@@ -23,7 +23,14 @@ from .cache import cached_table
 from .selection import spread_evenly
 from .study import Study
 from ..model.checkpoint import Checkpoint
-from ..read.annotation import read_annotation
+from xray_explain.read.annotation import (
+    AnnotationError,
+    annotation_on,
+    fitted,
+    read_annotation,
+)
+from ..read.pixels import stem_of
+from ..read.radiograph import Radiograph
 
 # %% ../../nbs/6_measure/10_reliance.ipynb #7cd44cf7
 KINDS = ("removed", "covered", "elsewhere")
@@ -72,8 +79,8 @@ def elsewhere(
 # %% ../../nbs/6_measure/10_reliance.ipynb #193e801a
 def counterpart(image: str | Path, folder: str, suffix: str = "") -> Path | None:
     "A picture's file in another folder of its data set, with another suffix if given; or None"
-    path = Path(image).parent.parent / folder / Path(image).name
-    path = path.with_suffix(suffix) if suffix else path
+    name = f"{stem_of(Path(image).name)}{suffix}" if suffix else Path(image).name
+    path = Path(image).parent.parent / folder / name
     return path if path.is_file() else None
 
 
@@ -81,12 +88,13 @@ def confounder_mask(
     image: str | Path,  # a picture of a data set
     name: str,  # the label of the shapes that count
     shape: tuple[int, int],  # rows and columns of the picture
+    stored: tuple[int, int] | None = None,  # the same where its pixels were not square
 ) -> np.ndarray:  # shape, uint8, 0 or 1; nothing where it is not outlined
     "What is outlined under a name in the folder `confounders/`"
     path = counterpart(image, "confounders", ".json")
     if path is None:
         return np.zeros(shape, np.uint8)
-    annotation = read_annotation(path)
+    annotation = fitted(read_annotation(path), shape, stored=stored)
     of_name = tuple(outline for outline in annotation.lesions if outline.label == name)
     return replace(annotation, lesions=of_name).mask(shape)
 
@@ -108,20 +116,25 @@ def _without(canvas, mask, others, removed) -> dict[str, np.ndarray]:
     return variants
 
 
-def _outlines(row, preprocessing, shape, beside) -> dict[str, np.ndarray]:
-    "Masks on the canvas of everything that could be taken away from a case, the lesion's under ''"
-    to_canvas = preprocessing.geometry(shape).mask_to_canvas
-    masks = {name: to_canvas(confounder_mask(row.image, name, shape)) for name in beside}
+def _outlines(row, film: Radiograph, stretched, beside) -> dict[str, np.ndarray]:
+    "Masks on a picture of all that could be taken away from a case, the lesion's under ''"
+    shapes = film.shape, film.stored_shape
+    masks = {name: confounder_mask(row.image, name, *shapes) for name in beside}
     if row.annotation:
-        masks[""] = to_canvas(read_annotation(row.annotation).mask(shape))
+        try:
+            masks[""] = annotation_on(film, row.annotation, stretched).mask(film.shape)
+        except AnnotationError:  # the study's notes say why
+            pass
     return masks
 
 # %% ../../nbs/6_measure/10_reliance.ipynb #13c8b848
-def _variants(row, preprocessing, beside) -> dict[str, np.ndarray]:
+def _variants(row, preprocessing, stretched, beside) -> dict[str, np.ndarray]:
     "Canvases of a case: 'whole', and without each thing that is in it, by the column of its drop"
     film = preprocessing.read(row.image)
     canvas = preprocessing.canvas(film)
-    masks = _outlines(row, preprocessing, film.shape, beside)
+    to_canvas = preprocessing.geometry(film.shape).mask_to_canvas
+    outlines = _outlines(row, film, stretched, beside)
+    masks = {name: to_canvas(mask) for name, mask in outlines.items()}
     variants = {"whole": canvas}
     for name, mask in masks.items():
         planted = bool(name) and getattr(row, "confounder", "") == name
@@ -135,9 +148,10 @@ def _variants(row, preprocessing, beside) -> dict[str, np.ndarray]:
     return variants
 
 
-def _case_drops(checkpoint, row, classes, beside) -> dict:
+def _case_drops(checkpoint, row, cases: Cases, beside) -> dict:
     "Drops of the true class's centred logit by column, and the prediction for the whole picture"
-    variants = _variants(row, checkpoint.preprocessing, beside)
+    classes = cases.classes
+    variants = _variants(row, checkpoint.preprocessing, cases.stretched, beside)
     canvases = checkpoint.preprocessing.normalise(np.stack(list(variants.values())))
     logits = explain(checkpoint, canvases).logits
     centred = logits - logits.mean(1, keepdim=True)
@@ -167,7 +181,7 @@ def reliance_records(
     columns = [_column(name, kind) for name in ("", *beside) for kind in KINDS]
     records = []
     for row in tqdm(rows, desc="taking lesions away", disable=not progress):
-        drops = _case_drops(checkpoint, row, cases.classes, beside)
+        drops = _case_drops(checkpoint, row, cases, beside)
         case = {"image_id": row.image_id, "label": row.label, "group": row.group}
         records.append(case | dict.fromkeys(["prediction", *columns], np.nan) | drops)
     return pd.DataFrame(records)

@@ -17,9 +17,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tabulate import tabulate
 
 from ..data.audit import Audit
-from ..data.duplicates import NEAR
+from ..data.duplicates import NEAR, NEAR_TURNED
 from ..files import atomic_path, write_json, write_table
-from ..read.annotation import AnnotationError, read_annotation
+from ..read.annotation import AnnotationError, annotation_on
 from ..read.geometry import reduced
 from ..read.pixels import RadiographError
 from ..read.radiograph import read_radiograph
@@ -75,7 +75,8 @@ def audit_record(audit: Audit) -> dict:
     "What audit.json holds"
     name = audit.pictures.image_id
     doubles = [
-        {"a": name.iloc[p.a], "b": name.iloc[p.b], "bits": p.bits, "equal": bool(p.equal)}
+        {"a": name.iloc[p.a], "b": name.iloc[p.b], "bits": p.bits, "kind": p.kind}
+        | {"equal": bool(p.equal)}
         for p in audit.pairs.itertuples()
     ]
     findings = {
@@ -93,6 +94,7 @@ def audit_record(audit: Audit) -> dict:
         "measures": _nested(audit.measures()),
         "sexes": _nested(audit.sexes()),
         "near_bits": NEAR,
+        "near_bits_turned": NEAR_TURNED,
         "doubles": doubles,
         "findings": findings,
     }
@@ -201,23 +203,26 @@ def _title(fig: Figure, title: str) -> None:
 def _reduced(
     path: str | Path,
     annotation: str | None = None,  # path of a LabelMe file
+    stretched: tuple[int, int] | None = None,
     side: int = 220,  # the longer side, pixels; smaller pictures stay as they are
 ) -> tuple[np.ndarray | None, np.ndarray | None]:  # (H, W) picture and mask
     "A small picture and its outline's mask; None for what cannot be read or is not there"
     try:
-        pixels = read_radiograph(path).pixels
+        film = read_radiograph(path)
     except RadiographError:
         return None, None
-    small = reduced(pixels, side)
+    small = reduced(film.pixels, side)
+    if not annotation:
+        return small, None
     try:
-        return small, read_annotation(annotation).mask(small.shape) if annotation else None
+        return small, annotation_on(film, annotation, stretched).mask(small.shape)
     except AnnotationError:
         return small, None
 
 # %% ../../nbs/8_report/09_audit_pages.ipynb #5e7d7620
-def _draw_picture(ax: Axes, case, caption: str) -> None:
+def _draw_picture(ax: Axes, case, caption: str, stretched: tuple[int, int] | None = None) -> None:
     "A picture with its outline, or the word that there is none"
-    picture, mask = _reduced(case.image, case.annotation)
+    picture, mask = _reduced(case.image, case.annotation, stretched)
     ax.set_title(caption, fontsize=7)
     if picture is None:
         ax.text(0.5, 0.5, "cannot be read", ha="center", transform=ax.transAxes, fontsize=8)
@@ -253,7 +258,7 @@ def draw_contact(audit: Audit, columns: int = 8) -> Figure:
         chosen = _spread(audit.usable[audit.usable.label == label], columns)
         for ax, case in zip(row, chosen.itertuples()):
             centre = f"\ncentre {getattr(case, audit.centre)}" if audit.centre else ""
-            _draw_picture(ax, case, f"{case.image_id}{centre}")
+            _draw_picture(ax, case, f"{case.image_id}{centre}", audit.listing.stretched)
         name = dict(rotation=90, ha="right", va="center", transform=row[0].transAxes)
         row[0].text(-0.08, 0.5, label, **name)
     _title(fig, f"{audit.listing.name}: pictures of each class, with their outlines")
@@ -267,19 +272,21 @@ def _odd_first(audit: Audit) -> pd.DataFrame:
     return audit.pairs.assign(odd=odd).sort_values("odd", ascending=False, kind="stable")
 
 
-def _draw_pair(axs: np.ndarray, pair, pictures: pd.DataFrame) -> None:
+def _draw_pair(axs: np.ndarray, pair, audit: Audit) -> None:
     "Two pictures side by side, their captions red where the labels differ"
-    apart = "equal files" if pair.equal else f"{pair.bits} of 256 bits differ"
+    apart = "equal files" if pair.equal else f"{pair.kind}, {pair.bits} of 256 bits differ"
     for ax, i in zip(axs, (pair.a, pair.b)):
-        case = pictures.iloc[i]
+        case = audit.pictures.iloc[i]
         size = f"{case['columns']:g} × {case['rows']:g}"
         label = case.label or "no label"
-        _draw_picture(ax, case, f"{case.image_id}\n{label}, {size}\n{apart}")
+        _draw_picture(
+            ax, case, f"{case.image_id}\n{label}, {size}\n{apart}", audit.listing.stretched
+        )
         ax.title.set_color(COLOURS[2] if pair.odd else "black")
 
 # %% ../../nbs/8_report/09_audit_pages.ipynb #3e081f85
 def draw_doubles(audit: Audit, most: int = 12) -> Figure | None:
-    "Up to `most` pairs of equal or nearly equal pictures; None where there are none"
+    "Up to `most` pairs of doubles; None where there are none"
     number = len(audit.pairs)
     if not number:
         return None
@@ -294,7 +301,7 @@ def draw_doubles(audit: Audit, most: int = 12) -> Figure | None:
     )
     axs = _empty_axes(fig, down, 2 * across).reshape(-1, 2)
     for two, pair in zip(axs, shown.itertuples()):
-        _draw_pair(two, pair, audit.pictures)
+        _draw_pair(two, pair, audit)
     share = f"{len(shown)} of {number}" if len(shown) < number else f"{number}"
     title = f"{audit.listing.name}: {share} pair{'s' if number > 1 else ''} of doubles"
     _title(fig, title + ("; red: their labels differ" if pairs.odd.any() else ""))
@@ -309,6 +316,10 @@ def _write_figure(path: Path, figure: Figure | None) -> None:
             figure.savefig(p, metadata={"Software": None})
 
 # %% ../../nbs/8_report/09_audit_pages.ipynb #fbef1212
+# paths, and what only the search for doubles and the audit of outlines need
+_UNWRITTEN = ["image", "annotation", "turned", "stored_rows", "stored_columns", "orientation"]
+
+
 def save_audit(
     audit: Audit,
     output_dir: str | Path,  # made if need be
@@ -316,7 +327,7 @@ def save_audit(
     "Write JSON, tables and pictures"
     out = Path(output_dir)
     write_json(out / "audit.json", audit_record(audit))
-    write_table(out / "pictures.csv", audit.pictures.drop(columns=["image", "annotation"]))
+    write_table(out / "pictures.csv", audit.pictures.drop(columns=_UNWRITTEN))
     write_table(out / "findings.csv", audit.findings)
     figures = {
         "overview.png": draw_overview(audit),

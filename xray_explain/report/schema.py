@@ -7,8 +7,8 @@ __all__ = ['ABOUT', 'METRIC_WORDS', 'text', 'flag', 'number', 'share', 'count', 
            'estimate', 'file_schema', 'reasons', 'write_report', 'localization_schema', 'alarms_schema',
            'causal_schema', 'summary_schema', 'case_schema', 'confusion_schema', 'predictions_schema',
            'annotation_schema', 'metric_estimates', 'operating_point_schema', 'calibration_schema', 'patients_schema',
-           'novelty_schema', 'evaluation_schema', 'removal_schema', 'sanity_schema', 'overlap_schema',
-           'faithfulness_schema']
+           'novelty_schema', 'evaluation_schema', 'finding_evaluation_schema', 'removal_schema', 'sanity_schema',
+           'overlap_schema', 'faithfulness_schema']
 
 # %% ../../nbs/8_report/01_schema.ipynb #27517c04
 from pathlib import Path
@@ -368,6 +368,7 @@ def annotation_schema() -> dict:
         per_image=array(case_schema(), "the true class's evidence of every outlined case"),
         not_measured=reasons("outlined cases that could not be measured"),
         failures=reasons("cases that could not be read"),
+        notes=reasons("what of a case was left out, or read with doubt"),
         provenance=_provenance_schema(),
     )
 
@@ -387,8 +388,9 @@ def metric_estimates(*names: str) -> dict:
     return {name: estimate(METRIC_WORDS[name]) for name in names}
 
 
-def operating_point_schema() -> dict:
+def operating_point_schema(**without: dict) -> dict:  # the cases missed without it, by their name
     "What an operating point reaches"
+    likeliest = "cases of the class for which another class is likeliest"
     return record(
         "the class at its operating point, chosen on validation",
         rule=text("what the threshold was chosen for"),
@@ -396,22 +398,22 @@ def operating_point_schema() -> dict:
         missed=count("cases of the class below the threshold"),
         num_images=count("cases of the class"),
         **metric_estimates("sensitivity", "specificity", "precision"),
-        missed_by_likeliest_class=count("cases of the class for which another class is likeliest"),
+        **(without or {"missed_by_likeliest_class": count(likeliest)}),
     )
 
 # %% ../../nbs/8_report/01_schema.ipynb #eb4aba82
-def _bins_schema() -> dict:
+def _bins_schema(what: str) -> dict:
     return record(
-        "bins of confidence that hold cases",
+        f"bins of confidence that hold {what}",
         low=array(share("lower end", "probability"), "lower ends"),
         high=array(share("upper end", "probability"), "upper ends"),
-        cases=array(count("cases in the bin"), "cases in each bin"),
+        cases=array(count(f"{what} in the bin", what), f"{what} in each bin"),
         confidence=array(share("mean confidence", "probability"), "mean confidence in each bin"),
-        accuracy=array(share("cases called rightly"), "accuracy in each bin"),
+        accuracy=array(share(f"{what} called rightly"), "accuracy in each bin"),
     )
 
 
-def _calibration_figures_schema() -> dict:
+def _calibration_figures_schema(what: str) -> dict:
     return record(
         "how well confidence agrees with accuracy",
         ece=share("expected calibration error, 15 bins of equal width"),
@@ -419,19 +421,19 @@ def _calibration_figures_schema() -> dict:
         brier=number("Brier score", "squared probability", minimum=0, maximum=2),
         nll=number("mean negative log likelihood of the true class", "nat", minimum=0),
         confidence=share("mean confidence", "probability"),
-        accuracy=share("cases called rightly"),
+        accuracy=share(f"{what} called rightly"),
     )
 
 
-def calibration_schema() -> dict:
+def calibration_schema(what: str = "cases") -> dict:  # or 'findings of cases'
     "Confidence and accuracy before and after temperature"
-    bins = record("reliability", before=_bins_schema(), after=_bins_schema())
+    bins = record("reliability", before=_bins_schema(what), after=_bins_schema(what))
     return record(
         "confidence and accuracy before and after temperature",
         calibrated=flag("a temperature was fitted on validation cases"),
         temperature=number("logits are divided by it", "1", exclusiveMinimum=0),
-        before=_calibration_figures_schema(),
-        after=_calibration_figures_schema(),
+        before=_calibration_figures_schema(what),
+        after=_calibration_figures_schema(what),
         bins=bins,
     )
 
@@ -460,6 +462,31 @@ def novelty_schema() -> dict:
     )
 
 # %% ../../nbs/8_report/01_schema.ipynb #4d3bd7ca
+_PERFORMANCE = "Performance with intervals, operating points, calibration"
+
+
+def _counts(what: str, **fields: dict) -> dict:  # 'class' or 'finding'
+    "What an evaluation counts before it measures"
+    return {
+        "num_groups": count("independent groups, such as patients", "groups"),
+        "classes": array(text(f"a {what}"), "in the order of the checkpoint"),
+        **fields,
+        "num_images": count("cases that could be read"),
+        "resamples": count("of the bootstrap", "resamples"),
+    }
+
+
+def _rest() -> dict:
+    "What an evaluation says after its figures"
+    return {
+        "novelty": or_null(novelty_schema(), "where the checkpoint cannot tell"),
+        "by_group": array(
+            patients_schema(), "by centre, age, sex and site, where the table has them"
+        ),
+        "failures": reasons("cases that could not be read"),
+    }
+
+
 def evaluation_schema() -> dict:
     "The JSON Schema of evaluation.json"
     per_class = record(
@@ -467,21 +494,40 @@ def evaluation_schema() -> dict:
     )
     return file_schema(
         "evaluation.json",
-        "Performance with intervals, operating points, calibration",
+        _PERFORMANCE,
         **ABOUT,
-        num_groups=count("independent groups, such as patients", "groups"),
-        classes=array(text("a class"), "in the order of the checkpoint"),
-        num_images=count("cases that could be read"),
-        resamples=count("of the bootstrap", "resamples"),
+        **_counts("class"),
         accuracy=estimate("cases called rightly"),
         macro=record("mean over classes", **metric_estimates(*METRICS)),
         per_class=table(per_class, "each class against the rest"),
         confusion=confusion_schema(),
         operating_points=table(operating_point_schema(), "of classes that have one"),
         calibration=calibration_schema(),
-        novelty=or_null(novelty_schema(), "where the checkpoint cannot tell"),
-        by_group=array(patients_schema(), "by centre, age, sex and site, where the table has them"),
-        failures=reasons("cases that could not be read"),
+        **_rest(),
+    )
+
+
+def finding_evaluation_schema() -> dict:
+    "The JSON Schema of evaluation.json for independent findings, of which a case has any number"
+    per_finding = record(
+        "a finding", num_images=count("cases that show it"), **metric_estimates(*METRICS)
+    )
+    missed = count("cases that show the finding and have less than 0.5 for it")
+    independent = {"const": "sigmoid", "description": "each finding has a probability of its own"}
+    return file_schema(
+        "evaluation.json",
+        _PERFORMANCE,
+        **ABOUT,
+        **_counts("finding", activation=independent),
+        exact_match=estimate("cases in which every finding is called rightly"),
+        finding_accuracy=estimate("findings of cases that are called rightly"),
+        macro=record("mean over findings that have a figure", **metric_estimates(*METRICS)),
+        per_class=table(per_finding, "each finding against its absence"),
+        operating_points=table(
+            operating_point_schema(missed_at_half=missed), "of findings that have one"
+        ),
+        calibration=calibration_schema("findings of cases"),
+        **_rest(),
     )
 
 # %% ../../nbs/8_report/01_schema.ipynb #72c4821a
