@@ -220,7 +220,9 @@ def codecs() -> Iterator[Nasty]:
     over = np.round(BONE * 1060).astype(np.uint16)
     stream = imagecodecs.jpeg8_encode(over, level=98, bitspersample=12)
     tags = dict(BitsStored=10, HighBit=9, WindowCenter=512, WindowWidth=1024)
-    yield Nasty(k, "brighter than its bits", streamed("51", stream, over, **tags), over / 1023, 0.01)
+    yield Nasty(
+        k, "brighter than its bits", streamed("51", stream, over, **tags), over / 1023, 0.01
+    )
     rgb = np.dstack([DEEP] * 3)
     stream = imagecodecs.jpeg2k_encode(rgb, bitspersample=12, reversible=True, codecformat="j2k")
     tags = dict(SamplesPerPixel=3, PhotometricInterpretation="YBR_RCT", PlanarConfiguration=0)
@@ -235,7 +237,9 @@ def codec_bombs() -> Iterator[Nasty]:
     boxes = b"\0\0\0\x0cJXL \r\n\x87\n" + struct.pack(">I4s", 8 + len(vast), b"jxlc") + vast
     yield Nasty(k, "jpeg xl of 100000 x 100000", vast)
     yield Nasty(k, "jpeg xl of 100000 x 100000 in boxes", boxes)
-    yield Nasty(k, "jpeg xl, boxes without end", boxes[:12] + struct.pack(">I4s", 8, b"free") * 10**6)
+    yield Nasty(
+        k, "jpeg xl, boxes without end", boxes[:12] + struct.pack(">I4s", 8, b"free") * 10**6
+    )
     grey = imagecodecs.jpeg2k_encode(GREY, reversible=True)
     at = grey.index(b"\xff\x4f\xff\x51") + 8
     yield Nasty(k, "jpeg 2000 of 2 billion rows", grey[:at] + rows * 2 + grey[at + 8 :])
@@ -251,7 +255,9 @@ def codec_bombs() -> Iterator[Nasty]:
     yield Nasty(k, "htj2k of 2 billion rows", streamed("201", high[:8] + rows * 2 + high[16:]))
     _, twelve = small["12-bit jpeg"]
     at = twelve.index(b"\xff\xc1") + 5
-    yield Nasty(k, "jpeg of 65535 rows", streamed("51", twelve[:at] + b"\xff" * 4 + twelve[at + 4 :]))
+    yield Nasty(
+        k, "jpeg of 65535 rows", streamed("51", twelve[:at] + b"\xff" * 4 + twelve[at + 4 :])
+    )
     for syntax in ("51", "110", "201"):
         for name, stream in (("nothing", b""), ("noise", b"\xff\xd8" + bytes(500))):
             yield Nasty(k, f"{name} as {syntax}", streamed(syntax, stream or b"\0"))
@@ -1305,6 +1311,17 @@ def largest() -> Iterator[Nasty]:
         shown,
         0.01,
     )
+    twelve = dict(bitspersample=12)
+    yield Nasty(
+        "largest", "jpeg xl", imagecodecs.jpegxl_encode(deep, effort=1, **twelve), shown, 0.01
+    )
+    yield Nasty("largest", "jpeg 2000", imagecodecs.jpeg2k_encode(grey, reversible=True), shown)
+    for syntax, stream in {
+        "51": imagecodecs.jpeg8_encode(deep, level=90, **twelve),
+        "110": imagecodecs.jpegxl_encode(deep, effort=1, **twelve),
+        "201": imagecodecs.htj2k_encode(deep, reversible=True),
+    }.items():
+        yield Nasty("largest", f"dicom by {syntax}", streamed(syntax, stream, deep), shown, 0.02)
 
 
 def corpus(large: bool = False) -> list[Nasty]:

@@ -6,8 +6,10 @@ import sys
 
 import cv2
 import pytest
+from hostile_corpus import others
 
 from xray_explain.data.phantom import write_phantoms
+from xray_explain.read.pixels import stem_of
 from xray_explain.wording import RESEARCH_USE, probability_text
 
 RESULTS = {
@@ -88,21 +90,30 @@ def test_folder_with_bad_files(pictures, tmp_path):
     folder.mkdir()
     for path in pictures.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
+    data = min(folder.iterdir()).read_bytes()
+    for name in ("1.2.840.7", "1.2.840.8"):  # a number is no suffix, and the content a picture
+        (folder / name).write_bytes(data)
     good = sorted(folder.iterdir())
-    data = good[0].read_bytes()
+    (folder / "DICOMDIR").write_bytes(others()["DICOMDIR"])
+    for name in ("notes.txt", "read me", ".DS_Store", "film.dcm.part"):
+        (folder / name).write_text("dear colleague")
     (folder / "empty.png").touch()
     (folder / "letter.jpg").write_text("dear colleague")
     (folder / "truncated.jpeg").write_bytes(data[: len(data) // 3])
     done = cli("infer", "--input-dir", folder, "--output-dir", tmp_path / "out")
     assert done.returncode == 1, done.stderr
     results = json.loads((tmp_path / "out" / "batch_results.json").read_text())
-    assert [r["image_name"] for r in results] == [p.name for p in good] and len(results) == 10
+    assert [r["image_name"] for r in results] == [p.name for p in good] and len(results) == 12
+    passed = "passed over: 2 system or backup files, 2 text files, 1 DICOMDIR"
+    assert f"{passed}\n12 explained, 3 failed" in done.stdout
+    counts = {"DICOMDIR": 1, "system or backup file": 2, "text file": 2}
+    assert json.loads((tmp_path / "out" / "passed_over.json").read_text()) == counts
     named = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
     assert len(named) == 3
     for name, line in zip(("empty.png", "letter.jpg", "truncated.jpeg"), named):
         assert name in line
     written = {p.name for p in (tmp_path / "out").iterdir()}
-    assert written == {f"{p.stem}_gradcam.png" for p in good} | RESULTS
+    assert written == {f"{stem_of(p.name)}_gradcam.png" for p in good} | RESULTS
 
 
 def test_same_command_same_bytes(pictures, tmp_path):

@@ -36,14 +36,8 @@ def test_same_picture_by_three_codecs(dicoms):
     assert np.array_equal(dicoms["RG3_RLE"].pixels, dicoms["RG3_JPLL"].pixels)
 
 
-def test_lossy_12_bit_is_read_or_refused_in_one_line(dicoms):
-    result = dicoms["RG3_JPLY"]
-    if isinstance(result, str):
-        assert (
-            result.startswith("RG3_JPLY.dcm: its pixels cannot be decoded") and "\n" not in result
-        )
-    else:
-        assert np.abs(result.pixels - dicoms["RG3_RLE"].pixels).mean() < 0.05
+def test_lossy_12_bit_is_read(dicoms):
+    assert np.abs(dicoms["RG3_JPLY"].pixels - dicoms["RG3_RLE"].pixels).mean() < 0.003
 
 
 def test_bones_are_bright(dicoms):

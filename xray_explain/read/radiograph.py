@@ -339,7 +339,7 @@ def passed_over(
     "'' for a file that is to be read as a radiograph, else in a word what it is"
     small = name.lower()
     if small.startswith("._") or small.endswith(_LEFT_BEHIND):
-        return "system file"
+        return "system or backup file"
     if small.startswith("."):
         return "hidden file"
     if suffix_of(small):
