@@ -31,7 +31,7 @@ from xray_explain.model.folding import folded
 
 def arguments():
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__, formatter_class=raw)
     parser.add_argument(
         "--images", type=int, default=64, help="images per way and round (default 64)"
     )

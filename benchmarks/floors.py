@@ -22,6 +22,7 @@ PYTHONS = ("3.11", "3.13")
 
 def arguments():
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pypi", default="https://pypi.org", help="address of the index")

@@ -41,7 +41,9 @@ from xray_explain.read.sources import from_folder
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--images", type=int, default=300, help="JPEGs (default 300)")
     parser.add_argument(

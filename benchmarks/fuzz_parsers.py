@@ -219,7 +219,9 @@ def outcome(name: str, seconds: int) -> dict:
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seconds", type=int, default=60, help="for each parser (default 60)")
     parser.add_argument("--output", metavar="FILE", help="write the table as JSON")

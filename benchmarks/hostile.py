@@ -27,7 +27,9 @@ SAID = ("right", "refused", "altered", "wrong", "crashed", "hung")
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--small", action="store_true", help="without the largest pictures")
     parser.add_argument(

@@ -18,7 +18,9 @@ EXTRAS = ("ray", "view")  # what users may ask for
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--all", action="store_true", help="also the extras dev and benchmarks")
     parser.add_argument("--output", metavar="FILE", help="write the table as JSON")

@@ -189,7 +189,9 @@ def phantoms(which, per_class):
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("which", choices=("choose", "report"))
     parser.add_argument("--checkpoint")

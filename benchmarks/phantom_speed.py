@@ -15,7 +15,9 @@ from xray_explain.data.phantom import make_phantom
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--images", type=int, default=60, help="images of each class (default 60)")
     parser.add_argument(

@@ -16,7 +16,9 @@ from xray_explain.report.run import run_report
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--cases", type=int, default=600, help="phantoms (default 600)")
     return parser.parse_args()

@@ -22,7 +22,9 @@ from xray_explain.read.preprocessing import Preprocessing
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--images", type=int, default=10_000, help="calls for one picture (default 10000)"

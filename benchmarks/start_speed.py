@@ -29,7 +29,9 @@ with torch.inference_mode(): net(torch.zeros(1, 3, *header["preprocessing"]["siz
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--rounds", type=int, default=3, help="rounds; the fastest counts (default 3)"

@@ -19,7 +19,9 @@ from xray_explain.model.training import Trainer
 
 def arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--architecture", nargs="+", default=["efficientnet_b0", "tf_efficientnet_lite0"]

@@ -374,6 +374,17 @@ def test_an_option_is_taken_as_it_is_written(command, capsys):
         assert end.value.code == 2 and f"unrecognized arguments: {short}; the nearest" in told
 
 
+def test_no_program_of_the_project_takes_abbreviations():
+    import ast
+
+    root = Path(__file__).resolve().parents[1]
+    for path in [*root.glob("benchmarks/*.py"), *root.glob("tools/*.py"), *root.glob("tests/*.py")]:
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("ArgumentParser"):
+                options = {k.arg: ast.unparse(k.value) for k in call.keywords}
+                assert options.get("allow_abbrev") == "False", path.name
+
+
 def test_a_run_is_gone_on_with_or_done_anew(home, tmp_path):
     "The same command again explains nothing, and with --no-resume everything"
     names = ["xray_explain.infer.folder.explain_batch"]
