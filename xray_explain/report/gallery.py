@@ -22,9 +22,11 @@ from PIL import Image as Picture
 from ..draw.figures import draw_comparison, draw_explanation
 from ..draw.gallery import draw_gallery
 from ..draw.overlay import NO_EVIDENCE, Tile
+from ..evidence.activation import activation_of, refuse_findings
 from ..evidence.heatmap import contrast_of, display_scale, heatmap_of, strength_in_words
 from ..files import __version__, file_digest, fingerprint
 from ..infer.inference import Inference
+from ..infer.record import verdict_of, verdict_text
 from ..measure.selection import select_examples, spread_evenly
 from ..measure.study import Study, shown_case
 from ..model.checkpoint import Checkpoint
@@ -45,6 +47,11 @@ def preview(path: str | Path, width: int = 1000) -> Image:
 def case_note(study: Study, i: int) -> str:
     "What case i is, what the model called it, and what it thought of the other classes"
     row = study.table.loc[i]
+    if activation_of(study.checkpoint) == "sigmoid":
+        probs = study.probs[i]
+        scores = dict(zip(study.classes, probs))
+        verdict = verdict_text({**verdict_of(study.checkpoint, probs), "scores": scores})
+        return f"{row.label}\ncalled {verdict}\n{row.image_id}"
     others = ", ".join(
         f"{c} {probability_text(p)}"
         for c, p in zip(study.classes, study.probs[i])
@@ -90,7 +97,11 @@ def gallery_rows(
 ) -> Rows:
     "What a class's gallery shows"
     tiles = Tiles(study, normalize)
-    tp, fp, fn = select_examples(study.y_true, study.y_pred, study.probs, class_idx, k)
+    p = study.probs[:, class_idx]
+    of_class, called = (a[:, class_idx].astype(int) for a in (study.truth, study.called))
+    tp, fp, fn = select_examples(of_class, called, np.c_[1 - p, p], 1, k)
+    # a mistaken class has competed with another; a finding competes with none
+    rivals = activation_of(study.checkpoint) == "softmax"
 
     def place(i: int, *others: int) -> tuple[Tile, ...]:
         first = tiles.evidence(i, class_idx, note=case_note(study, i))
@@ -98,8 +109,8 @@ def gallery_rows(
 
     return {
         "True positives": [place(i) for i in tp],
-        "False positives": [place(i, study.y_true[i]) for i in fp],
-        "False negatives": [place(i, study.y_pred[i]) for i in fn],
+        "False positives": [place(i, *([study.y_true[i]] if rivals else [])) for i in fp],
+        "False negatives": [place(i, *([study.y_pred[i]] if rivals else [])) for i in fn],
     }
 
 
@@ -117,6 +128,7 @@ def save_gallery(
 # %% ../../nbs/8_report/06_gallery.ipynb #1d0929c9
 def most_confused(study: Study) -> tuple[int, int]:
     "The two classes taken for one another most often, or the first two; the later class first"
+    refuse_findings(study.checkpoint, "Why this class rather than that one")
     n = len(study.classes)
     counts: np.ndarray = np.zeros((n, n), int)
     np.add.at(counts, (study.y_true, study.y_pred), 1)
@@ -149,6 +161,7 @@ def _both_ways(tiles: Tiles, i: int, a: int, b: int) -> tuple[Tile, ...]:
 # %% ../../nbs/8_report/06_gallery.ipynb #66200a6c
 def contrast_rows(study: Study, a: int, b: int, k: int = 3, normalize: str = "absolute") -> Rows:
     "Cases of two classes, mistaken for one another and not: the surest of each kind, at most k"
+    refuse_findings(study.checkpoint, "Why this class rather than that one")
     tiles, rows = Tiles(study, normalize), {}
     for true, called in ((a, a), (a, b), (b, a), (b, b)):
         cases = np.flatnonzero((study.y_true == true) & (study.y_pred == called))
@@ -245,10 +258,12 @@ def explanation_figure(
     for c, name in enumerate(checkpoint.class_names):
         heat = heatmap_of(checkpoint, inference.centred, c, picture.shape, normalize)
         tiles.append(Tile(picture, heat, None, name, _evidence_text(heat)))
+    title = f"{inference.prediction}, confidence {probability_text(inference.confidence)}"
+    of_findings = activation_of(checkpoint) == "sigmoid"
     return draw_explanation(
         tiles,
         list(inference.probs),
-        f"{inference.prediction}, confidence {probability_text(inference.confidence)}",
+        inference.verdict if of_findings else title,
         inference.radiograph.name,
         **colour_legend(checkpoint, normalize),
     )
