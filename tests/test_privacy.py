@@ -3,20 +3,23 @@
 import json
 import os
 import re
+import struct
 import traceback
 import zipfile
 from io import BytesIO
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import pandas as pd
 import pydicom
 import pytest
-from hostile_corpus import DEEP, GREY, dicom, relabelled, saved
+from hostile_corpus import DEEP, GREY, by_library, dicom, jxl, relabelled, saved
 from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEG2000Lossless, SegmentationStorage
 from test_engine import model, picture  # noqa: F401, fixtures
 
 from xray_explain.files import write_json
@@ -49,6 +52,17 @@ PICTURE = {
     "VOILUTFunction",
     "PresentationLUTShape",
     "BurnedInAnnotation",
+}
+
+
+# values that are read as numbers, and that a mark takes the place of
+NUMBERS = {
+    "window": {"WindowCenter": 1234567},
+    "frames": {"NumberOfFrames": 1234567},
+    "geometry": dict.fromkeys(
+        ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"), [1234567, 1234567]
+    ),
+    "intercept": {"RescaleIntercept": 1234567, "RescaleSlope": 1},
 }
 
 
@@ -93,7 +107,13 @@ def bitmaps() -> dict[str, bytes]:
     for key in ("Title", "Author", "Comment"):
         text.add_text(key, "QZ00009 Jane")
     text.add_itxt("Description", "QZ00010 Jane", zip=True)
+    box = lambda kind, content: struct.pack(">I4s", 8 + len(content), kind) + content
+    boxes = box(b"xml ", b"<x>QZ00030 Jane</x>")
     return {
+        "xl.jxl": jxl(GREY, usecontainer=True) + boxes + box(b"Exif", bytes(4) + exif.tobytes()),
+        "2000.jp2": imagecodecs.jpeg2k_encode(GREY, reversible=True)
+        + boxes
+        + box(b"uuid", b"JpgTiffExif->JP2" + exif.tobytes()),
         "jpeg.jpg": saved(GREY, "JPEG", exif=exif, comment=b"QZ00011 Jane", xmp=b"<x>QZ00012</x>"),
         "png.png": saved(GREY, "PNG", pnginfo=text, exif=exif),
         "tiff.tif": saved(GREY, "TIFF", tiffinfo={270: "QZ00013", 315: "QZ00014", 305: "QZ00015"}),
@@ -111,10 +131,19 @@ def fill(folder: Path) -> int:
     for tenth in (1, 3, 5, 7, 9):
         (folder / f"cut{tenth}.dcm").write_bytes(good[: len(good) * tenth // 10])
     (folder / "codec.dcm").write_bytes(relabelled(good, "1.2.826.0.1.18990131"))
-    (folder / "window.dcm").write_bytes(
-        planted(WindowCenter=1234)[0].replace(b"1234", b"QZ99999"[:4])
-    )
-    (folder / "frames.dcm").write_bytes(planted(NumberOfFrames=1234)[0].replace(b"1234", b"QZ99"))
+    (folder / "bare.dcm").write_bytes(good[132:])
+    (folder / "kind.dcm").write_bytes(planted(SOPClassUID=SegmentationStorage)[0])
+    for name in ("12-bit jpeg", "htj2k", "jpeg xl"):  # what a library decodes, whole and cut
+        end, stream = by_library()[name]
+        data = relabelled(
+            planted(encapsulated=(JPEG2000Lossless, stream))[0], f"1.2.840.10008.1.2.4.{end}"
+        )
+        (folder / f"by_library_{end}.dcm").write_bytes(data)
+        (folder / f"cut_by_library_{end}.dcm").write_bytes(data[: len(data) - len(stream) // 2])
+    for name, tags in NUMBERS.items():  # where a number is expected
+        data = planted(**tags)[0]
+        assert data.count(b"1234567") == len(re.findall("1234567", repr(tags))), name
+        (folder / f"{name}.dcm").write_bytes(data.replace(b"1234567", b"QZ99999"))
     (folder / "short.dcm").write_bytes(planted(PixelData=b"QZ00016 " * 9)[0])
     return count
 
