@@ -17,7 +17,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_curve
 
 from ..data.cases import NORMAL
-from ..evidence.head import as_logits
+from ..evidence.activation import USUAL_THRESHOLD, activation_of, as_pairs
+from ..evidence.head import as_logits, find_ending
 from .checkpoint import Checkpoint
 from .novelty import fit_novelty, stage_means
 
@@ -150,30 +151,43 @@ def _logits_and_means(
     checkpoint: Checkpoint, pictures: torch.Tensor
 ) -> tuple[np.ndarray, torch.Tensor]:
     "Raw logits (N, C) and stage means (N, D) of canvases (N, h, w) uint8"
+    net = find_ending(checkpoint.net).before or checkpoint.net
     logits, means = [], []
     for batch in pictures.split(32):
-        x = checkpoint.preprocessing.normalise(batch / 255).to(next(checkpoint.net.parameters()))
-        features, mean = stage_means(checkpoint.net, x)
-        logits.append(as_logits(checkpoint.net.forward_head(features)).double().cpu())
+        x = checkpoint.preprocessing.normalise(batch / 255).to(next(net.parameters()))
+        features, mean = stage_means(net, x)
+        logits.append(as_logits(net.forward_head(features)).double().cpu())
         means.append(mean.cpu())
     return torch.cat(logits).numpy(), torch.cat(means)
 
 
-def _operating_points(class_names: tuple, probs: np.ndarray, labels: np.ndarray, rule) -> dict:
-    "For every class but Normal that has enough cases, and enough others"
+def _operating_points(checkpoint: Checkpoint, probs, truth, rule) -> dict:
+    "For every class but Normal, or finding, that has enough cases, and enough others"
     points = {}
-    for c, name in enumerate(class_names):
-        of_class = labels == c
+    of_findings = activation_of(checkpoint) == "sigmoid"
+    usual = USUAL_THRESHOLD if of_findings else 1 / probs.shape[1]
+    for c, name in enumerate(checkpoint.class_names):
+        of_class = truth[:, c]
         enough = min(of_class.sum(), (~of_class).sum()) >= LEAST_OF_A_CLASS
         if name != NORMAL and enough:
-            points[name] = operating_point(of_class, probs[:, c], rule, 1 / probs.shape[1])
+            points[name] = operating_point(of_class, probs[:, c], rule, usual)
     return points
 
 # %% ../../nbs/4_model/09_calibration.ipynb #a557092c
+def _truth(checkpoint: Checkpoint, labels: np.ndarray) -> np.ndarray:
+    "(N, C) bool of true classes, or of findings; ValueError for labels that do not fit"
+    n = len(checkpoint.class_names)
+    if activation_of(checkpoint) == "softmax":
+        return labels[:, None] == np.arange(n)
+    if labels.shape[1:] != (n,):
+        raise ValueError(f"labels of {n} findings are (N, {n}), not {labels.shape}")
+    return labels.astype(bool)
+
+
 def calibrate(
     checkpoint: Checkpoint,  # in evaluation mode
     pictures: torch.Tensor,  # (N, h, w) uint8 canvases of validation cases, not trained on
-    labels,  # (N,) true classes
+    labels,  # (N,) true classes, or (N, C) bool of findings
     groups,  # (N,) what belongs together
     rule: float | str = 0.95,  # see `operating_point`
 ) -> Checkpoint:
@@ -185,16 +199,19 @@ def calibrate(
             f"it takes {LEAST_CASES}"
         )
     logits, means = _logits_and_means(checkpoint, pictures)
-    temperature = fit_temperature(logits, labels)
-    probs = softmax(logits / temperature, 1)
+    truth, of_findings = _truth(checkpoint, labels), activation_of(checkpoint) == "sigmoid"
+    decided = (as_pairs(logits), truth.astype(int).ravel()) if of_findings else (logits, labels)
+    temperature = fit_temperature(*decided)
+    probs = softmax(decided[0] / temperature, 1)
+    of_classes = probs[:, 1].reshape(truth.shape) if of_findings else probs
     return replace(
         checkpoint,
         temperature=temperature,
-        operating_points=_operating_points(checkpoint.class_names, probs, labels, rule),
+        operating_points=_operating_points(checkpoint, of_classes, truth, rule),
         calibration={
             "num_images": len(labels),
-            "before": calibration_figures(softmax(logits, 1), labels),
-            "after": calibration_figures(probs, labels),
+            "before": calibration_figures(softmax(decided[0], 1), decided[1]),
+            "after": calibration_figures(probs, decided[1]),
         },
         novelty=fit_novelty(means.clone(), groups),  # a plain tensor, which can be saved
     )
