@@ -23,7 +23,8 @@ PYTHONS = ("3.11", "3.13")
 def arguments():
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--pypi", default="https://pypi.org", help="address of the index")
     parser.add_argument("--settings", default=ROOT / "settings.ini", help="file of requirements")

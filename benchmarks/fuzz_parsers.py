@@ -1,4 +1,4 @@
-"""Inputs guided by coverage for the parsers of outlines, of tables and of bitmap headers; needs `pip install atheris` (Linux).
+"""Inputs guided by coverage for the parsers of outlines, of tables and of pictures; needs `pip install atheris` (Linux).
 
     python benchmarks/fuzz_parsers.py --seconds 120 --output benchmarks/figures/fuzz.json   # each of them
     python benchmarks/fuzz_parsers.py annotation -max_total_time=60                         # one, with libFuzzer's options
@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 KEYS = [
     "shapes",
@@ -63,6 +65,13 @@ CELLS = [
     "malignant",
     "split",
     "group",
+    "Train",
+    "validation",
+    "holdout",
+    "TRUE",
+    "False",
+    "1.2.840.7",
+    "A.PNG",
 ]
 
 
@@ -83,22 +92,31 @@ def made(bits, depth: int = 0):
     }
 
 
+KINDS = ["polygon", "rectangle", "circle", "ellipse", "oriented_rectangle", "mask", "point", "line"]
+PAINTED = (  # a picture of 3 x 2 pixels
+    "iVBORw0KGgoAAAANSUhEUgAAAAMAAAACCAAAAAC4HznGAAAAEElEQVR4nGP4//8/A8N/BgYAGPkD/QWGZCcAAAAASUVORK5CYII="
+)
+
+
 def shape(bits) -> dict:
     "Nearly what LabelMe writes"
     points = [
         [bits.ConsumeFloatInRange(-50, 150), bits.ConsumeFloatInRange(-50, 150)]
         for _ in range(bits.ConsumeIntInRange(0, 8))
     ]
+    if bits.ConsumeBool():  # as a mask of that picture has them
+        points = [[10, 10], [12, 11]]
     return {
         "label": made(bits),
         "points": points if bits.ConsumeBool() else made(bits),
-        "shape_type": bits.PickValueInList(WORDS[:5]),
+        "shape_type": bits.PickValueInList(KINDS) if bits.ConsumeBool() else made(bits),
+        "mask": PAINTED if bits.ConsumeBool() else made(bits),
     }
 
 
 def annotation(bits):
     "A file of nearly the right form"
-    from xray_explain.read.annotation import AnnotationError, _parse
+    from xray_explain.read.annotation import AnnotationError, _parse, fitted
 
     content = {
         "shapes": [shape(bits) for _ in range(bits.ConsumeIntInRange(0, 4))],
@@ -112,16 +130,15 @@ def annotation(bits):
     if bits.ConsumeBool():
         content |= {bits.PickValueInList(KEYS): made(bits)}
     text = json.dumps(content) if bits.ConsumeBool() else bits.ConsumeUnicode(500)
+    picture = bits.PickValueInList([(100, 100), (100, 60), (60, 100)])
     try:
-        found = _parse(text)
+        found = fitted(_parse(text), picture, bits.ConsumeIntInRange(1, 8))
     except AnnotationError as e:
         assert "\n" not in str(e)
-    else:
-        assert (
-            found.image_name.isprintable()
-            and found.shape is None
-            or found.mask((16, 16)).shape == (16, 16)
-        )
+        return
+    assert found.image_name.isprintable() and not any("\n" in note for note in found.notes)
+    mask = found.mask((25, 25 * picture[1] // picture[0]))
+    assert mask.max(initial=0) <= 1 and len(found.boxes()) == len(found.lesions)
 
 
 def table(bits, folder=Path(tempfile.mkdtemp()) / "set"):
@@ -170,7 +187,34 @@ def radiograph(bits):
         assert 0 <= found.pixels.min() <= found.pixels.max() <= 1
 
 
-PARSERS = {"annotation": annotation, "table": table, "radiograph": radiograph}
+def stream(bits):
+    "A good stream of a codec that a library decodes, changed in a few places; alone or in DICOM"
+    from hostile_corpus import bitmaps
+
+    from xray_explain.read.pixels import RadiographError
+    from xray_explain.read.radiograph import read_radiograph
+
+    data = bytearray(bitmaps()[bits.PickValueInList(STREAMS)][0])
+    for _ in range(bits.ConsumeIntInRange(0, 6)):
+        at = bits.ConsumeIntInRange(0, len(data) - 1)
+        data[at : at + bits.ConsumeIntInRange(0, 4)] = bits.ConsumeBytes(4)
+    try:
+        found = read_radiograph(bytes(data))
+    except RadiographError as e:
+        assert "\n" not in str(e) and len(str(e)) < 250
+    else:
+        assert 0 <= found.pixels.min() <= found.pixels.max() <= 1
+
+
+STREAMS = [
+    "jpeg 2000",
+    "jpeg xl",
+    "jpeg xl in boxes",
+    "12-bit jpeg dicom",
+    "htj2k dicom",
+    "jpeg xl dicom",
+]
+PARSERS = {"annotation": annotation, "table": table, "radiograph": radiograph, "stream": stream}
 
 
 def fuzz(name: str, options: list[str]):
@@ -180,6 +224,7 @@ def fuzz(name: str, options: list[str]):
     with atheris.instrument_imports(include=["xray_explain", "PIL", "pydicom"]):
         import xray_explain.data.cases
         import xray_explain.read.annotation
+        import xray_explain.read.codecs
         import xray_explain.read.dicom  # noqa: F401
     atheris.Setup(
         [sys.argv[0], *options], lambda data: PARSERS[name](atheris.FuzzedDataProvider(data))

@@ -1,4 +1,4 @@
-"""Does anything grow? Pictures through one process, again and again: memory, open files, threads, hooks, children.
+"""Does anything grow? Pictures of every form through one process, again and again: memory, open files, threads, hooks, children.
 
 python benchmarks/soak.py --images 10000 --output benchmarks/figures/soak.json
 """
@@ -6,18 +6,23 @@ python benchmarks/soak.py --images 10000 --output benchmarks/figures/soak.json
 import argparse
 import gc
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 
-from xray_explain.evidence.cam import generate_gradcam
-from xray_explain.files import write_json, write_png
-from xray_explain.infer.inference import infer_image
-from xray_explain.model.checkpoint import Checkpoint, build_net, load_checkpoint
-from xray_explain.read.preprocessing import Preprocessing
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+from hostile_corpus import bitmaps  # noqa: E402
+
+from xray_explain.evidence.cam import generate_gradcam  # noqa: E402
+from xray_explain.files import write_json, write_png  # noqa: E402
+from xray_explain.infer.inference import infer_image  # noqa: E402
+from xray_explain.model.checkpoint import Checkpoint, build_net, load_checkpoint  # noqa: E402
+from xray_explain.read.preprocessing import Preprocessing  # noqa: E402
 
 
 def arguments():
@@ -61,16 +66,15 @@ def soak(
     checkpoint, images: int, side: int = 300, tell=lambda done, now: None
 ) -> tuple[dict, dict]:
     "The state after the first hundredth of the calls (at least 20) and after the last"
-    import tempfile
-    from pathlib import Path
-
     rng, first, early = np.random.default_rng(0), None, max(20, images // 100)
     with tempfile.TemporaryDirectory() as home:
         path = Path(home) / "film.png"
         write_png(path, rng.integers(0, 255, (side, side), np.uint8))
         good, bad = path.read_bytes(), path.read_bytes()[:-99]
+        forms = [data for data, _, _ in bitmaps().values()]
         for i in range(images):
-            one = infer_image(checkpoint, good if i % 2 else path, "film.png", apart=i % 4 < 2)
+            film = forms[i // 3 % len(forms)] if i % 3 == 0 else good if i % 2 else path
+            one = infer_image(checkpoint, film, "film.png", apart=i % 4 < 2)
             one.overlay(i % len(checkpoint.class_names))
             if i % 10 == 0:
                 generate_gradcam(

@@ -32,7 +32,7 @@ from xray_explain.data.archive import DatasetError
 from xray_explain.data.cases import read_cases
 from xray_explain.evidence.cam import explain
 from xray_explain.infer.folder import Options, run
-from xray_explain.infer.inference import results_table
+from xray_explain.infer.inference import infer_image, results_table
 from xray_explain.model.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -251,7 +251,7 @@ OPENINGS = ("", "backbone.", "net.model.", "_orig_mod.module.")
 
 
 @pytest.mark.parametrize("opening", OPENINGS)
-def test_files_of_other_scripts_are_read_by_their_content(original, tmp_path, opening):
+def test_files_of_other_scripts_are_read_by_their_content(original, picture, tmp_path, opening):
     "Lightning's and timm's dictionaries, a bare state_dict under any suffix, values of NumPy beside"
     form, net = original[0], build_net("test_efficientnet", 3).eval()
     weights = {f"{opening}{k}": v for k, v in form["model_state_dict"].items()}
@@ -260,13 +260,15 @@ def test_files_of_other_scripts_are_read_by_their_content(original, tmp_path, op
     said["class_names"] = form["class_names"]
     x = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     net.load_state_dict(form["model_state_dict"])
+    film = cv2.imencode(".png", picture)[1].tobytes()
     for suffix, section in ((".CKPT", "hyper_parameters"), (".pth.tar", "args"), ("", "config")):
         section = {section: argparse.Namespace(**said) if section == "args" else said}
         torch.save({"state_dict": weights, **section, **beside}, tmp_path / f"last{suffix}")
         read = load_checkpoint(tmp_path / f"last{suffix}")
         assert torch.equal(read.net(x), net(x)) and read.name == "last"
         assert read.training["val_loss"] == 0.5 and read.preprocessing.contrast == "none"
-        assert "does not say how pictures are prepared" in read.caveat
+        note = "does not say how pictures are prepared: they are stretched to 96 x 96"
+        assert note in read.caveat and note in infer_image(read, film).record["notes"][0]
     for suffix in (".BIN", ".pth", ".pth.tar", ".ckpt"):
         torch.save(weights, tmp_path / f"bare{suffix}")
         assert start_from(build_net("test_efficientnet", 3), tmp_path / f"bare{suffix}") == 88
@@ -740,7 +742,7 @@ def test_any_bytes_give_cases_or_one_line(dataset, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parser", ["annotation", "table", "radiograph"])
+@pytest.mark.parametrize("parser", ["annotation", "table", "radiograph", "stream"])
 def test_inputs_guided_by_coverage(parser):
     pytest.importorskip("atheris", reason="needs atheris, for Linux; pip install atheris")
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
