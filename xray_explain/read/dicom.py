@@ -28,6 +28,7 @@ from xray_explain.read.grayscale import (
     numbers,
     padding,
     stored_numbers,
+    term,
     through_voi,
 )
 from xray_explain.read.pixels import (
@@ -108,7 +109,7 @@ def _facts(
     "How the picture was acquired, in the standard's own terms, and how it is stored"
     facts: dict = {}
     for fact, (tags, terms) in _TERMS.items():
-        values = [str(ds.get(tag, "")).strip().upper() for tag in tags]
+        values = [term(ds, tag) for tag in tags]
         facts |= {fact: value for value in values if value in terms.split()}
     return facts | {"bits": bit_layout(ds).stored}
 
@@ -163,7 +164,7 @@ def _by_library(
     size = max(values.itemsize, ds.BitsAllocated // 8)
     return values.astype(f"{values.dtype.kind}{size}", copy=False)
 
-
+# %% ../../nbs/1_read/02_dicom.ipynb #ac7955b7
 def _by_pydicom(
     ds: pydicom.Dataset,
 ) -> np.ndarray:  # (H, W) whole numbers as stored, or (H, W, 3)
@@ -265,8 +266,10 @@ def _syntax_name(
     syntax: pydicom.uid.UID | None,
 ) -> str:
     "In the standard's words; a private one is a number that stands for who made it"
-    if syntax is None or syntax in _JPEG_XL:
-        return _JPEG_XL.get(syntax, "a transfer syntax that is not stated")
+    if syntax is None:
+        return "a transfer syntax that is not stated"
+    if syntax in _JPEG_XL:
+        return _JPEG_XL[syntax]
     if syntax.is_private or not syntax.is_transfer_syntax:
         return "an unknown transfer syntax"
     return syntax.name
@@ -289,15 +292,14 @@ _OTHER_MODALITIES = (
 
 def _kind(ds: pydicom.Dataset) -> str:
     "What the object is, in the standard's words; '' for a radiograph, '?' where nobody knows"
-    uid = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID") or ""
+    uid = term(ds, "SOPClassUID") or term(ds.file_meta, "MediaStorageSOPClassUID")
     if uid in _PROJECTIONS:
         return ""
-    uid = pydicom.uid.UID(str(uid))
-    name = _LATER.get(uid, uid.name)
+    name = _LATER.get(uid, pydicom.uid.UID(uid).name)
     if name != uid:
         return name.removesuffix(" (Retired)").removesuffix(" Storage")
-    term = str(ds.get("Modality", "")).strip().upper()
-    return term if term in _OTHER_MODALITIES else "?"
+    other = term(ds, "Modality")
+    return other if other in _OTHER_MODALITIES else "?"
 
 
 def _check_kind(
@@ -354,7 +356,7 @@ def _decoded(
         message = f"its pixels cannot be decoded ({name}); export it as uncompressed DICOM"
         raise RadiographError(message) from None
 
-
+# %% ../../nbs/1_read/02_dicom.ipynb #70c95fbe
 def _implied(ds: pydicom.Dataset) -> pydicom.uid.UID:
     "The transfer syntax of a file that states none, by how its elements could be read"
     implicit, little = ds.original_encoding
@@ -391,7 +393,7 @@ def _complete(ds: pydicom.Dataset):
     if ds.PhotometricInterpretation == "YBR_FULL_422" and len(ds.PixelData) in (full, full + 1):
         ds.PhotometricInterpretation = "YBR_FULL"
 
-
+# %% ../../nbs/1_read/02_dicom.ipynb #7f8fd6b1
 def read_dicom(
     file: BinaryIO,
 ) -> dict:  # fields of a Radiograph, and the `aspect` of a pixel, its height by its width
