@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ..data.cases import Cases
 from ..read.annotation import in_one_line
-from ..read.pixels import plain_name
+from ..read.pixels import RadiographError, plain_name
 from ..read.preprocessing import Preprocessing
 from ..read.processes import READ_CASE, Readers
 from ..read.sources import Source
@@ -33,26 +33,41 @@ def load_canvases(
     preprocessing: Preprocessing,
     progress: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    "Pictures and masks (N, h, w) uint8, 0 to 255 and 0 or 1, and the index of each case's class"
+    "Pictures and masks (N, h, w) uint8, 0 to 255 and 0 or 1; class indices, or findings (N, C)"
     with Readers(cpu_count()) as readers:
         rows = cases.table.itertuples()
         how = preprocessing, cases.stretched, readers
         jobs = (delayed(_canvas_pair)(row, *how) for row in rows)
         read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
         cases_read = list(tqdm(read, total=len(cases), desc="reading", disable=not progress))
+    _refuse_unread([read for read in cases_read if isinstance(read, str)], len(cases))
     *pairs, notes = zip(*cases_read)
     if remarks := [note for several in notes for note in several]:
         warnings.warn(
             f"{len(remarks)} notes on what was read: {in_one_line(remarks)}", stacklevel=2
         )
     pictures, masks = (torch.from_numpy(np.stack(p)) for p in pairs)
+    if cases.findings:
+        return pictures, masks, torch.from_numpy(cases.truth)
     return pictures, masks, torch.tensor([cases.classes.index(c) for c in cases.table.label])
 
 
+def _refuse_unread(reasons: list[str], number: int):
+    "RadiographError where pictures cannot be read: how many, the first, and what to do"
+    if reasons:
+        raise RadiographError(
+            f"{len(reasons)} of {number} pictures cannot be read; a split file of "
+            f"`xray-explain split` leaves such out. The first: {reasons[0]}"
+        )
+
+
 def _canvas_pair(row, preprocessing: Preprocessing, stretched, readers: Readers):
-    "Picture and mask of a row of the table, each (h, w) uint8, and notes on its outline"
+    "Picture and mask of a row, each (h, w) uint8, and notes on its outline; or why there are none"
     source = Source(plain_name(row.image), row.image)
-    read = readers.find(READ_CASE, source, row.annotation, preprocessing, stretched)
+    try:
+        read = readers.find(READ_CASE, source, row.annotation, preprocessing, stretched)
+    except RadiographError as e:
+        return str(e)
     picture, mask, notes = read
     return np.round(picture * 255).astype(np.uint8), mask, notes
 

@@ -51,9 +51,11 @@ def audit_text(audit: Audit) -> str:
     "Counts, measures and findings"
     listing = audit.listing
     sexes = audit.sexes()
+    broken = audit.usable.unreadable.notna().sum()
     parts = [
         f"{listing.name} ({listing.kind}): {len(listing.rows)} rows, "
-        f"{len(audit.usable)} with a label and a picture",
+        f"{len(audit.usable)} with a label and a picture"
+        + (f", {broken} of which cannot be read" if broken else ""),
         _grid(audit.by_class()),
         "Pixels" + (" and years" if "age" in audit.pictures else ""),
         _grid(audit.measures()),
