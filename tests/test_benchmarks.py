@@ -46,6 +46,7 @@ ELSEWHERE = {
     "hostile": "test_hostile.py",
     "fuzz_parsers": "test_hostile.py",
     "floors": "test_packaging.py",
+    "labelme_opens": "test_outlines.py",
 }
 
 

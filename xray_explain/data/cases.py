@@ -33,7 +33,7 @@ from xray_explain.data.split_file import (
     read_split_file,
     strange_splits,
 )
-from ..read.annotation import outline_format, stretched_size, stretched_words
+from ..read.annotation import STRETCHED, outline_format, stretched_size
 from ..read.pixels import printable, stem_of
 from ..read.radiograph import find_radiographs, head_of, passed_over
 from ..wording import NO_FINDING, findings_in, findings_text
@@ -718,7 +718,7 @@ class Listing:
         troubles |= _case_troubles(self.usable)
         troubles |= _file_troubles(self.rows, self.files)
         if self.stretched:
-            troubles[stretched_words(self.stretched)] = [self.name]
+            troubles[STRETCHED] = ["{1} x {0}".format(*self.stretched)]
         if self.split_file is not None:
             known = self.split_file.index.isin(self.rows.image_id)
             troubles["picture that only the split file names"] = self.split_file.index[~known]

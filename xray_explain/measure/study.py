@@ -117,6 +117,8 @@ class Study:
     @property
     def called(self) -> np.ndarray:
         "(N, C) bool: the likeliest class, or every finding from its threshold on"
+        if activation_of(self.checkpoint) == "softmax":
+            return self.y_pred[:, None] == np.arange(len(self.classes))
         return called_classes(self.checkpoint, self.probs)
 
     @property
@@ -188,8 +190,7 @@ def study_of(
         ood_score=arrays["ood_score"],
     )
     by_case = {name: arrays[name] for name in ("evidence", "masks", "logits", "intensity")}
-    remarks = {"failures": failures, "notes": notes}
-    return Study(checkpoint, cases, table, exact=exact, **remarks, **by_case)
+    return Study(checkpoint, cases, table, exact=exact, failures=failures, notes=notes, **by_case)
 
 # %% ../../nbs/6_measure/05_study.ipynb #4ce73177
 class _Case(NamedTuple):
@@ -290,6 +291,7 @@ def localization_records(
     threshold: float = 0.5,  # share of the map's own maximum
 ) -> pd.DataFrame:  # a row for every outlined case, map and shown class, see `localize`
     "The maps 'evidence' and 'gradcam' of the 'true' and the 'predicted' class beside the outline"
+    refuse_findings(study.checkpoint, "Agreement with outlines")
     # the thresholds were chosen on validation for the evidence, not for Grad-CAM
     chosen = {"evidence": chosen_thresholds(study.checkpoint), "gradcam": {}}
     maps = {"evidence": study.centred, "gradcam": study.evidence}
