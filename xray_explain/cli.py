@@ -273,6 +273,8 @@ def _calibration_lines(checkpoint, validation, outlined: int, least: int) -> lis
             f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; "
             f"the specificity is {p['specificity']:.3f}"
         )
+    if validation.findings:
+        return lines  # whose outline belongs to which finding is not said
     if outlined < least:
         return lines + [
             f"  {outlined} outlined cases are too few to choose from where on evidence is hot; "
@@ -295,14 +297,20 @@ def calibrate(args) -> int:
     from xray_explain.model.checkpoint import is_half, save_checkpoint
 
     before = _load(args.checkpoint)
-    cases = read_cases(args.data, before.class_names, args.split_file, args.label)
+    cases = read_cases(
+        args.data,
+        before.class_names,
+        args.split_file,
+        args.label,
+        findings=before.activation == "sigmoid",
+    )
     _say_problems(cases)
     seed = before.training.get("recipe", {}).get("seed", 0)
     validation = _validation_cases(cases, args.split, seed)
     pictures, masks, labels = load_canvases(validation, before.preprocessing)
     after = fit(before, pictures, labels.numpy(), validation.table.group, args.rule)
     outlined = int(masks.flatten(1).any(1).sum())
-    if outlined >= LEAST_OUTLINED:
+    if outlined >= LEAST_OUTLINED and not cases.findings:
         after = choose_thresholds(after, pictures, masks, labels)
     save_checkpoint(args.output, after, half=is_half(args.checkpoint))
     print(*_calibration_lines(after, validation, outlined, LEAST_OUTLINED), sep="\n")
@@ -321,7 +329,26 @@ def _evaluate_parser(p):
     p.add_argument("--output", metavar="FILE", help="write the figures as JSON")
 
 
+def _finding_lines(study, figures: dict) -> list[str]:
+    "How well findings are told, each against its absence"
+    exact, each = figures["exact_match"], figures["finding_accuracy"]
+    auc = "" if figures["macro_auc"] is None else f", macro AUC {figures['macro_auc']:.3f}"
+    lines = [
+        f"{len(study)} cases of {study.cases.name}: every finding right in {exact:.1%} of them, "
+        f"{each:.1%} of all findings right{auc}"
+    ]
+    for c, n in figures["of_class"].items():
+        names = ("AUC", "sensitivity", "specificity")
+        told = ", ".join(f"{name} {figures[name.lower()][c]:.3f}" for name in names)
+        lines.append(f"  {c}: {n} cases, {told}" if n else f"  {c}: no case")
+    if len(study.annotated):
+        lines.append("Agreement with outlines is not measured of independent findings")
+    return lines
+
+
 def _prediction_lines(study, figures: dict) -> list[str]:
+    if study.cases.findings:
+        return _finding_lines(study, figures)
     auc = "" if figures["macro_auc"] is None else f", macro AUC {figures['macro_auc']:.3f}"
     lines = [f"{len(study)} cases of {study.cases.name}: accuracy {figures['accuracy']:.3f}{auc}"]
     for c in study.classes:
@@ -343,7 +370,8 @@ def evaluate(args) -> int:
     cases = open_cases(args.data, checkpoint, args.split, split_file, args.label)
     _say_problems(cases)
     study = examine(checkpoint, cases, args.batch_size)
-    figures, records = prediction_figures(study), agreement_records(study)
+    figures = prediction_figures(study)
+    records = [] if cases.findings else agreement_records(study)
     print(*_prediction_lines(study, figures), sep="\n")
     if len(records):
         figures = annotation_report(study, records)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ACTIVATIONS', 'USUAL_THRESHOLD', 'checked_activation', 'activation_of', 'probabilities', 'centred_evidence',
-           'as_pairs', 'thresholds_of', 'called_classes', 'refuse_findings']
+           'as_pairs', 'thresholds_of', 'called_classes', 'called_names', 'refuse_findings']
 
 # %% ../../nbs/3_evidence/00_activation.ipynb #7c27bd14
 import numpy as np
@@ -80,6 +80,15 @@ def called_classes(
         return probs >= thresholds_of(checkpoint)
     return np.eye(probs.shape[-1], dtype=bool)[probs.argmax(-1)]
 
+
+def called_names(
+    checkpoint,  # as for `called_classes`
+    probs: np.ndarray,  # (C,) probabilities of one picture
+) -> list[str]:
+    "The same by name, the likeliest first"
+    called = np.flatnonzero(called_classes(checkpoint, probs))
+    return [checkpoint.class_names[i] for i in sorted(called, key=lambda i: -probs[i])]
+
 # %% ../../nbs/3_evidence/00_activation.ipynb #c5a7c92a
 def refuse_findings(
     model,  # a checkpoint
@@ -88,7 +97,7 @@ def refuse_findings(
     "ValueError where a model gives findings, of which a picture has several or none"
     if activation_of(model) == "sigmoid":
         raise ValueError(
-            f"{what} needs one class for each picture; this checkpoint gives independent "
-            "findings (activation sigmoid): evaluate, infer, view and the gallery, evaluation "
-            "and inference reports know them"
+            f"{what} needs one class for each picture, and this checkpoint gives independent "
+            "findings (activation sigmoid); infer, view, calibrate, evaluate and the reports "
+            "gallery, evaluation and inference know them"
         )

@@ -323,7 +323,7 @@ def probes(net: nn.Module):
 # %% ../../nbs/3_evidence/01_head.ipynb #47ecb34a
 def _head_input(net: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
     "The features that `forward_head` makes the logits of; None where it does not"
-    features = net.forward_features(x)
+    features = net.forward_features(x.clone())
     if not torch.is_tensor(features) or features.ndim not in (3, 4):
         return None
     # a copy, as the head may work in place
@@ -350,6 +350,15 @@ def _probe_features(net: nn.Module):
 HEADS = (PooledLinear, PooledNormLinear, Differentiated)
 
 
+def _with_some_weights(net: nn.Module) -> nn.Module:
+    "A twin whose classifier is random where it is all zeros, which would prove nothing"
+    classifier = _classifier(net)
+    if classifier is not None and not classifier.weight.any():
+        noise = torch.randn(classifier.weight.shape, generator=torch.Generator().manual_seed(2))
+        classifier.weight = nn.Parameter(noise.to(classifier.weight), requires_grad=False)
+    return net
+
+
 def choose_head(
     net: nn.Module,  # a timm network
     heads=HEADS,  # candidates, the best first
@@ -359,7 +368,7 @@ def choose_head(
         return None
     device = next(net.parameters()).device.type
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
-        net = twin(net).float()
+        net = _with_some_weights(twin(net).float())
         probe = _probe_features(net)
         if probe is None:
             return None
@@ -468,7 +477,10 @@ _PASSED = {
     *("Select", "Slice", "T", "Permute", "Transpose", "Cat", "Stack", "Mean", "Sum"),
     *("Add", "Sub", "Rsub", "Neg", "Mul", "Div"),
 }
-_SQUASHING = {"Softmax", "Sigmoid", "Exp", "Reciprocal", "Hardsigmoid", "Clamp", "Tanh", "Erf"}
+_SQUASHING = {
+    *("Softmax", "LogSoftmax", "Logsumexp", "Sigmoid", "LogSigmoid", "Hardsigmoid", "Log"),
+    *("Exp", "Reciprocal", "Clamp", "Tanh", "Erf"),
+}
 
 
 def _last_steps(output: torch.Tensor) -> set[str]:
@@ -492,14 +504,17 @@ def _looks_like(
     steps: set[str],  # that they come from; none where that is unknown
 ) -> str:  # an activation, '' for logits
     "What outputs are, by their numbers and the operations before them"
-    if outputs.ndim != 2 or not outputs.isfinite().all():
+    if outputs.ndim != 2 or (steps and not steps & _SQUASHING):
+        return ""
+    outputs = outputs[outputs.isfinite().all(1)]  # a plain exponential has no large numbers
+    if not len(outputs):
         return ""
     if steps == {"LogSigmoid"}:
         return "log-sigmoid"
     if outputs.shape[1] > 1 and outputs.logsumexp(1).abs().max() < TOLERANCE:
         return "log-softmax"
     low, high = outputs.aminmax()
-    if low < 0 or high > 1 or (steps and not steps & _SQUASHING):
+    if low < 0 or high > 1:
         return ""
     if outputs.shape[1] > 1 and (outputs.sum(1) - 1).abs().max() < TOLERANCE:
         return "softmax"
@@ -534,9 +549,8 @@ _ACT = {
 
 def _proved(net: nn.Module, before: nn.Module, x: torch.Tensor, activation: str) -> bool:
     "Whether the activation of what is left gives what the whole network gives, and is its only one"
-    with torch.no_grad():
-        logits, whole = _unwrapped(twin(before).float()(x)), _unwrapped(net(x))
-    if _looks_like(logits, set()):
+    logits, whole = _unwrapped(twin(before).float()(1 * x)), _unwrapped(net(1 * x))
+    if _looks_like(logits, _last_steps(logits)):
         return False
     return torch.allclose(_ACT[activation](logits), whole, rtol=TOLERANCE, atol=1e-6)
 

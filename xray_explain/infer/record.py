@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ..draw.overlay import create_overlay, stamp, unit_range
-from ..evidence.activation import activation_of, called_classes, centred_evidence
+from ..evidence.activation import activation_of, called_names, centred_evidence
 from ..evidence.heatmap import display_scale, evidence_strength, positive_heatmap
 from ..read.geometry import resized, shown_shape
 from ..read.pixels import plain_name
@@ -76,8 +76,7 @@ def verdict_of(
     likeliest = {"prediction": names[c], "confidence": float(probs[c])}
     if activation_of(checkpoint) == "softmax":
         return likeliest
-    called = np.flatnonzero(called_classes(checkpoint, probs))
-    findings = [names[i] for i in sorted(called, key=lambda i: -probs[i])]
+    findings = called_names(checkpoint, probs)
     return likeliest | {
         "prediction": findings_text(findings),
         "findings": findings,
@@ -110,7 +109,7 @@ def record_of(
         "calibrated": bool(checkpoint.calibration),
         "image_shape": picture.shape,
         "burned_in_annotation": picture.burned_in,
-        "notes": picture.notes,
+        "notes": (*picture.notes, *filter(None, [getattr(checkpoint, "assumed", "")])),
         "checkpoint": checkpoint.name,
     }
 

@@ -12,13 +12,14 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..data.cases import CAVEATS
+from ..evidence.activation import activation_of
 from ..files import atomic_path
 from ..model.checkpoint import Checkpoint
 from ..model.novelty import UNLIKE
 from xray_explain.report.evaluation import (
     calibration_table,
-    figure_text,
     group_table,
+    headline,
     operating_table,
     performance_table,
 )
@@ -31,9 +32,11 @@ def _model(checkpoint: Checkpoint) -> str:
     args = ", ".join(f"{k}={v}" for k, v in checkpoint.model_args.items())
     rows, columns = prep.size
     research = RESEARCH_USE[0].lower() + RESEARCH_USE[1:]
+    of_findings = activation_of(checkpoint) == "sigmoid"
+    named = "Findings, of which a picture has several or none" if of_findings else "Classes"
     lines = (
         f"- Network: timm `{checkpoint.architecture}`{f' ({args})' if args else ''}",
-        f"- Classes: {', '.join(checkpoint.class_names)}",
+        f"- {named}: {', '.join(checkpoint.class_names)}",
         f"- Input: {rows} × {columns} pixels, grey, fit `{prep.fit}`, contrast `{prep.contrast}`",
         f"- Output: a probability and an evidence map for each class; {research}",
     )
@@ -105,8 +108,7 @@ def _measured(report: dict | None) -> str:
         return "Not evaluated."
     summary = (
         f"{report['num_images']} cases of {report['data']} in {report['num_groups']} groups: "
-        f"accuracy {figure_text(report['accuracy'])}, "
-        f"macro AUC {figure_text(report['macro']['auc'])}. In brackets 95 % intervals from "
+        f"{headline(report)}. In brackets 95 % intervals from "
         f"{report['resamples']} resamples of whole groups. {report['caveat']}"
     )
     parts = [summary.strip(), _markdown(performance_table(report))]
