@@ -361,7 +361,7 @@ def _unread(folder: Path) -> list[Path]:
     beside = [
         *(folder / "images").rglob("*"),
         *(p for p in (folder / "Annotations").rglob("*") if p.suffix != ".json"),
-        *(p for place in elsewhere for p in place.rglob("*")),
+        *(p for other in elsewhere for p in other.rglob("*")),
     ]
     images = folder / "images"
     kinds = (".json", ".xml", ".txt", ".csv")  # beside pictures
@@ -490,8 +490,8 @@ def _passed_over(files: _Files) -> list[str]:
     taken = {*files.images, *files.unread}
     others = sorted(p for p in files.folder.rglob("*") if p not in taken and p.is_file())
     words = {p: passed_over(p.name, partial(head_of, p)) for p in others}
-    ours = ("", "system file", "hidden file")  # "" lies in a hidden folder
-    return [f"{p.name} ({word})" for p, word in words.items() if word not in ours]
+    hidden = ("", "hidden file")  # "" lies in a hidden folder
+    return [f"{p.name} ({word})" for p, word in words.items() if word not in hidden]
 
 # %% ../../nbs/2_data/03_cases.ipynb #92f4af5a
 def _file_troubles(rows: pd.DataFrame, files: _Files) -> dict[str, Iterable[str]]:
