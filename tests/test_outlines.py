@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from xray_explain.cli import main
 from xray_explain.data.audit import audit
 from xray_explain.data.cases import read_cases
 from xray_explain.data.duplicates import duplicate_of, near_pairs, picture_prints
@@ -202,11 +203,11 @@ def test_training_audit_and_view_agree(spoiled):
     empty = set(name[~masks.numpy().any((1, 2))]) - set(name[cases.table.label == "Normal"])
     assert empty == {kinds["cut"], kinds["broken"]}
 
-    found = {
+    listed = {
         (f.finding, Path(f.image_id).stem)
         for f in audit(folder, progress=False).findings.itertuples()
     }
-    assert found == {
+    assert listed == {
         ("outline of which a part is not used or doubtful", kinds["landmark"]),
         ("outline whose place is doubtful", kinds["stored"]),
         ("outline whose place is doubtful", kinds["sizeless"]),
@@ -288,8 +289,8 @@ def test_inverted_mirrored_and_turned_copies_are_doubles(phantoms, tmp_path):
     everything = [*paths, *made]
     prints = picture_prints(everything, progress=False)
     pairs = near_pairs(prints)
-    found = {(everything[p.a].name, p.kind, everything[p.b].stem) for p in pairs.itertuples()}
-    assert found == {(p.name, kind, kind) for p, kind in zip(paths, COPIES)}
+    listed = {(everything[p.a].name, p.kind, everything[p.b].stem) for p in pairs.itertuples()}
+    assert listed == {(p.name, kind, kind) for p, kind in zip(paths, COPIES)}
     sets = duplicate_of([p.name for p in everything], prints)
     assert sets.value_counts().drop("").tolist() == [2] * len(COPIES)
 
@@ -305,3 +306,12 @@ def test_copies_of_one_picture_stay_on_one_side_of_a_split(phantoms, tmp_path):
     doubles = findings[findings.finding == "pictures of which one is inverted"]
     assert doubles.image_id.tolist() == ["IMG000002.jpeg"]
     assert doubles.detail.str.startswith("IMG000099.png").all()
+
+
+def test_evaluate_says_what_it_did_not_use(spoiled, capsys):
+    folder, kinds, _ = spoiled
+    assert main(["evaluate", str(folder)]) == 0  # no picture was lost
+    errors = capsys.readouterr().err
+    for kind, text in NOTES.items():
+        (line,) = [line for line in errors.splitlines() if f"{kinds[kind]}.jpeg: " in line]
+        assert line.startswith("note: ") and text in line

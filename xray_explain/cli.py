@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -800,11 +801,18 @@ def _error_line(error: Exception) -> str:
     return f"xray-explain: {type(error).__name__}: {line} (--debug shows where)"
 
 
+def _say_warning(message, category, *where):
+    "A warning in one line, without the place in the code"
+    print(f"note: {message}", file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
     "Run a command and give the exit status"
     args = build_parser().parse_args(argv)
     try:
-        return args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning
+            return args.run(args)
     except KeyboardInterrupt:
         print("interrupted; what was finished has been kept", file=sys.stderr)
         return 130

@@ -43,9 +43,8 @@ def load_canvases(
     _refuse_unread([read for read in cases_read if isinstance(read, str)], len(cases))
     *pairs, notes = zip(*cases_read)
     if remarks := [note for several in notes for note in several]:
-        warnings.warn(
-            f"{len(remarks)} notes on what was read: {in_one_line(remarks)}", stacklevel=2
-        )
+        number = f"{len(remarks)} note{'s' * (len(remarks) > 1)}"
+        warnings.warn(f"{number} on what was read: {in_one_line(remarks)}", stacklevel=2)
     pictures, masks = (torch.from_numpy(np.stack(p)) for p in pairs)
     if cases.findings:
         return pictures, masks, torch.from_numpy(cases.truth)
