@@ -24,7 +24,10 @@ from xray_explain.evidence.cam import explain, generate_gradcam
 from xray_explain.evidence.head import Ending, PooledLinear, find_ending, find_head
 from xray_explain.infer.inference import infer_radiographs, notes_on
 from xray_explain.measure.localization import agreement_records
+from xray_explain.measure.reliance import reliance_records
 from xray_explain.measure.study import examine, open_cases
+from xray_explain.measure.thresholds import choose_thresholds
+from xray_explain.model.batches import TrainingError
 from xray_explain.model.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -32,8 +35,10 @@ from xray_explain.model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from xray_explain.model.training import train
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import Radiograph
+from xray_explain.report.faithfulness import faithfulness_report
 
 torch.set_num_threads(1)
 
@@ -225,9 +230,17 @@ def test_calibration_of_findings(home, tmp_path, capsys):
     assert all(point["threshold"] <= 0.5 for point in calm.operating_points.values())
 
 
-def test_what_needs_one_class_is_refused_by_name(study, home):
+def test_what_needs_one_class_is_refused_by_name(study, tmp_path):
+    with pytest.raises(TrainingError, match="labels of several findings cannot be trained on here"):
+        train(study.cases, tmp_path / "run", progress=False)
     with pytest.raises(ValueError, match="Agreement with outlines needs one class for each"):
         agreement_records(study)
+    with pytest.raises(ValueError, match="Faithfulness needs one class for each picture"):
+        faithfulness_report(study, progress=False)
+    with pytest.raises(ValueError, match="A drop of the true class needs one class"):
+        reliance_records(study.checkpoint, study.cases, progress=False)
+    with pytest.raises(ValueError, match="threshold of the true class's evidence needs one class"):
+        choose_thresholds(study.checkpoint, torch.zeros(24, SIDE, SIDE), study.masks, study.truth)
     with pytest.raises(ValueError, match="true class needs one class for each picture"):
         study.y_true
 
@@ -238,15 +251,14 @@ def test_reports_of_findings(home, tmp_path, monkeypatch):
 
     monkeypatch.setenv("XRAY_EXPLAIN_CACHE", str(tmp_path / "cache"))
     asked = {"data": str(home / "set"), "checkpoint": str(home / "chest.safetensors")}
-    for name in ("evaluation", "gallery", "inference"):
-        page = run_report(name, tmp_path, **asked)
+    for name, few in (("evaluation", {}), ("gallery", {}), ("inference", {"max_images": 2})):
+        page = run_report(name, tmp_path, **asked, **few)
         assert page.stat().st_size > 10_000
     assert len(list((tmp_path / "gradcam").glob("gallery_*.png"))) == 18
     report = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
     assert report["activation"] == "sigmoid" and "accuracy" not in report
-    for name in ("annotation", "faithfulness"):
-        with pytest.raises(ReportError, match="needs one class for each picture"):
-            run_report(name, tmp_path, **asked)
+    with pytest.raises(ReportError, match="needs one class for each picture"):
+        run_report("annotation", tmp_path, **asked)
 
 
 # a network that says 0.605 itself; a second softmax makes 0.429 of it

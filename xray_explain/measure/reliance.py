@@ -17,6 +17,7 @@ from scipy.stats import rankdata, spearmanr
 from tqdm.auto import tqdm
 
 from ..data.cases import Cases
+from ..evidence.activation import refuse_findings
 from ..evidence.cam import explain
 from .bootstrap import group_weights, mean_estimate, median_estimate
 from .cache import cached_table
@@ -175,6 +176,7 @@ def reliance_records(
     pd.DataFrame
 ):  # image_id, label, group, prediction; a drop for each of `KINDS`, NaN where impossible
     "By how much the true class's centred logit drops when the lesion, or something else, goes"
+    refuse_findings(checkpoint, "A drop of the true class")
     rows = [row for row in cases.table.itertuples() if _can_lose(row, beside)]
     if not rows:
         raise ValueError(f"{cases.name}: no case has an outline, so nothing can be taken away")

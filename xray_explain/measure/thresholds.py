@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..evidence.activation import refuse_findings
 from ..evidence.cam import explain
 from ..evidence.heatmap import enlarge
 from .overlap import THRESHOLDS, iou_curve
@@ -60,6 +61,7 @@ def choose_thresholds(
     labels,  # (N,) true classes
 ) -> Checkpoint:
     "A checkpoint with `best_thresholds` of the outlined cases; ValueError for too few"
+    refuse_findings(checkpoint, "A threshold of the true class's evidence")
     masks, labels = np.asarray(masks), np.asarray(labels, int)
     outlined = np.flatnonzero(masks.any((1, 2)))
     evidence = []

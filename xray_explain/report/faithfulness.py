@@ -20,6 +20,7 @@ import pandas as pd
 
 from ..draw.charts import PALETTE, MethodStyle, draw_faithfulness
 from ..draw.page import save_figure
+from ..evidence.activation import refuse_findings
 from ..files import write_json
 from ..measure.baselines import MAP_WORDS
 from ..measure.bootstrap import group_weights
@@ -225,6 +226,7 @@ def faithfulness_report(
     progress: bool = True,
 ) -> tuple[dict, dict]:  # what faithfulness.json holds; seconds per picture of each method
     "Faithfulness, sanity and localisation of every method on a stratified subset"
+    refuse_findings(study.checkpoint, "Faithfulness")
     sizes = subset_sizes(cases, method_cases, slow_cases, full, len(study))
     subset = draw_subset(study, sizes[SHOWN], resamples, seed)
     maps, seconds = maps_by_method(subset, sizes, seed)
