@@ -252,12 +252,17 @@ def _columns_there(table: pd.DataFrame) -> str:
     return f"there are {_listed(table.columns, 40)}" if len(table.columns) else "it has no columns"
 
 # %% ../../nbs/2_data/03_cases.ipynb #9ec41816
+def _whole_numbers(
+    cells: pd.Series,  # text
+) -> pd.Series:
+    "'1.0' as '1', where all cells are numbers or blank"
+    numbers = pd.to_numeric(cells[cells != ""], errors="coerce")
+    return cells.str.replace(r"\.0+$", "", regex=True) if numbers.notna().all() else cells
+
+
 def _class_cells(table: pd.DataFrame, column: str, names: dict[str, str]) -> pd.Series:
     "A column's classes, renamed; DatasetError for a name of a value that does not occur"
-    cells = _texts(table, column)
-    numbers = pd.to_numeric(cells[cells != ""], errors="coerce")
-    if (numbers.abs() < 10**15).all() and (numbers % 1 == 0).all():
-        cells = cells.where(cells == "", numbers.map("{:.0f}".format))
+    cells = _whole_numbers(_texts(table, column))
     if absent := set(names) - set(cells):
         there = _listed(sorted(set(cells) - {""}), 10)
         raise DatasetError(f"no row has the {column} {_listed(sorted(absent))}; there are {there}")
@@ -783,6 +788,7 @@ def _oddities(table: _Table, labels: _Labels, from_table: bool) -> dict[str, lis
         "cell whose formula has no value; open the workbook and save it again": table.uncalculated,
         f"blank among {', '.join(FLAGS)}, read as 0": list(blanks),
         "label of several findings, taken as a class": _sized(several) if from_table else [],
+        "numbers written in several ways, taken as one class": _merged(table.cells, labels.column),
         **(_class_troubles(labels.values, labels.column) if from_table else {}),
     }
 
@@ -800,6 +806,29 @@ def _of_findings(
     return labels._replace(values=texts), known, odd
 
 
+def _merged(cells: pd.DataFrame, column: str) -> list[str]:
+    "Class -> the ways in which it is written, where there are several"
+    written = _texts(cells, column)
+    ways = written.groupby(_whole_numbers(written)).unique()
+    return [f"{name} ({' and '.join(sorted(w))})" for name, w in ways.items() if len(w) > 1]
+
+
+def _without_split(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells.drop(columns="split", errors="ignore")
+
+
+def _named(
+    table: _Table, labels: _Labels, classes: Sequence[str] | None, findings: bool
+) -> tuple[_Labels, tuple[str, ...], dict[str, list[str]]]:
+    "Labels, the names of their classes, and what is odd about the table"
+    names = tuple(classes or labels.classes or _class_names(labels.values))
+    odd = _oddities(table, labels, not (classes or labels.classes or findings))
+    if not findings:
+        return labels, names, odd
+    labels, names, strange = _of_findings(labels, classes)
+    return labels, names, odd | strange
+
+# %% ../../nbs/2_data/03_cases.ipynb #0316d117
 def list_rows(
     data: str | Path,  # as for `read_cases`
     classes: Sequence[str] | None = None,
@@ -811,18 +840,10 @@ def list_rows(
     "Read a data set's table and find its rows' files; DatasetError where that is not possible"
     folder = data_folder(data)
     table = _read_table(folder)
-    cells = (
-        table.cells
-        if use_split and not split_file
-        else table.cells.drop(columns="split", errors="ignore")
-    )
+    cells = table.cells if use_split and not split_file else _without_split(table.cells)
     labels = _labels(cells, label)
     files = _files(folder)
-    names = tuple(classes or labels.classes or _class_names(labels.values))
-    odd = _oddities(table, labels, not (classes or labels.classes or findings))
-    if findings:
-        labels, names, strange = _of_findings(labels, classes)
-        odd |= strange
+    labels, names, odd = _named(table, labels, classes, findings)
     rows = _join(cells, labels.values, files)
     listing = Listing(
         rows=rows,
