@@ -16,6 +16,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
     JPEGTransferSyntaxes,
 )
 
@@ -176,13 +177,68 @@ def _by_pydicom(
     words = ds.pixel_array
     return words.astype(words.dtype.newbyteorder("="), copy=False)
 
+# %% ../../nbs/1_read/02_dicom.ipynb #f328d79f
+def _written_by_gdcm(data: bytes) -> bool:
+    "Whether the header of a JPEG is whole and as GDCM writes it: one sample of 16 bits"
+    at, frame = 2, b""
+    while data[at : at + 2] in (b"\xff\xdb", b"\xff\xc4", b"\xff\xc1"):  # tables and the frame
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+        if data[at + 1] == 0xC1:
+            frame += data[at + 4 : end]
+        at = end
+    scan = data[at : at + 5] == b"\xff\xda\0\x08\1"
+    return scan and len(frame) == 9 and frame[0] == 16 and frame[5] == 1
 
+# %% ../../nbs/1_read/02_dicom.ipynb #d3480445
+def _gdcm_words(
+    data: bytes,  # of a JPEG with a header as above
+    shape: tuple[int, int],
+) -> bytes:  # 16-bit words
+    "GDCM's decoder; raises RuntimeError"
+    # a quarter of a second that other files need not spend
+    import gdcm
+
+    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+    fragment.SetByteStringValue(data)
+    fragments.AddFragment(fragment)
+    element, image = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010)), gdcm.Image()
+    element.SetValue(fragments.__ref__())
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((shape[1], shape[0], 1))
+    image.SetDataElement(element)
+    grey, kind = gdcm.PhotometricInterpretation, gdcm.TransferSyntax
+    image.SetPhotometricInterpretation(grey(grey.MONOCHROME2))
+    image.SetTransferSyntax(kind(kind.JPEGExtendedProcess2_4))
+    # of fewer stored bits it drops the upper ones: what a lossy codec puts below 0 comes out white
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 16, 15, 0))
+    words = (image.GetBuffer() or "").encode("utf-8", "surrogateescape")  # bytes, given as text
+    if len(words) != 2 * shape[0] * shape[1]:
+        raise RuntimeError("other samples than the header counts")
+    return words
+
+
+def _by_gdcm(
+    ds: pydicom.Dataset,
+) -> np.ndarray:  # (H, W) uint16
+    "The numbers of a grey JPEG Extended picture; raises RuntimeError"
+    data = next(generate_frames(ds.PixelData, number_of_frames=1))
+    if not _written_by_gdcm(data):  # it ends the process at other headers
+        raise RuntimeError("other samples than the header counts")
+    shape = ds.Rows, ds.Columns
+    values = np.frombuffer(_gdcm_words(data, shape), "<u2").reshape(shape).astype(np.int32)
+    middle = 2**15  # about which it writes its 16 bits
+    values -= middle if values.max() >= middle else 0
+    return np.clip(values, 0, 2**ds.BitsStored - 1).astype(np.uint16)
+
+# %% ../../nbs/1_read/02_dicom.ipynb #cad50a65
 def _words(
     ds: pydicom.Dataset,
 ) -> np.ndarray:  # (H, W) whole numbers as stored, or (H, W, 3)
     "The pixels by the first decoder that can; raises RadiographError, and what decoders raise"
     syntax = ds.file_meta.TransferSyntaxUID
     decoders = [_by_library, _by_pydicom] if syntax in _BY_LIBRARY else [_by_pydicom]
+    if syntax == JPEGExtended12Bit:
+        decoders.append(_by_gdcm)
     if syntax in JPEG2000TransferSyntaxes and syntax not in _BY_LIBRARY:
         decoders.append(_by_library)
     for decoder in decoders[:-1]:
