@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from ..evidence.head import as_logits, find_head
+from ..evidence.activation import activation_of, probabilities
+from ..evidence.head import as_logits, find_ending, find_head
 from ..evidence.heatmap import enlarge
 from .bootstrap import mean_estimate
 from .imputation import impute
@@ -105,18 +106,19 @@ def moved(
 # %% ../../nbs/6_measure/13_faithfulness.ipynb #3a74aa71
 def class_score(checkpoint, c: int, batch_size: int = 8):
     "A function from (n, h, w) canvases to the (n,) probabilities of class c, after temperature"
-    net, preprocessing = checkpoint.net, checkpoint.preprocessing
+    net = find_ending(checkpoint.net).before or checkpoint.net
+    preprocessing, activation = checkpoint.preprocessing, activation_of(checkpoint)
 
     def score(canvases):
-        probabilities = []
+        scores = []
         with torch.inference_mode():
             for start in range(0, len(canvases), batch_size):
                 x = preprocessing.normalise(canvases[start : start + batch_size])
                 # channels last is up to twice as fast on a processor
                 x = x.to(next(net.parameters())).contiguous(memory_format=torch.channels_last)
-                logits = as_logits(net(x))
-                probabilities.append((logits / checkpoint.temperature).softmax(1)[:, c])
-        return torch.cat(probabilities).double().cpu().numpy()
+                probs = probabilities(as_logits(net(x)), activation, checkpoint.temperature)
+                scores.append(probs[:, c])
+        return torch.cat(scores).double().cpu().numpy()
 
     return score
 
