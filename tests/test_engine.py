@@ -360,6 +360,26 @@ def test_file_size_limit_is_one_line(model, picture, tmp_path):
     assert status == 0 and "40 explained, 0 failed" in said
 
 
+def test_pictures_one_by_one_keep_their_own_files(model, picture, tmp_path, capsys):
+    "Names that differ behind a dot; one name twice is said"
+    from xray_explain.cli import main
+
+    films, out = tmp_path / "in", tmp_path / "out"
+    for n, name in enumerate(("left/1.2.11", "left/1.2.12", "left/knee.png", "right/knee.png")):
+        (films / name).parent.mkdir(parents=True, exist_ok=True)
+        data = cv2.imencode(".png", np.roll(picture, 20 * n, 1))[1].tobytes()
+        (films / name).write_bytes(data)
+        options = ["--checkpoint", str(model[1]), "--output-dir", str(out)]
+        for _ in range(1 + (n == 0)):  # the same once more replaces nothing but itself
+            assert main(["infer", "--image", str(films / name), *options]) == 0
+            assert ("replaced: " in capsys.readouterr().out) == (name == "right/knee.png"), name
+    names = {"1.2.11": "1.2.11", "1.2.12": "1.2.12", "knee": "knee.png"}
+    files = {f"{stem}{end}" for stem in names for end in (".json", "_gradcam.png")}
+    assert {p.name for p in out.iterdir()} == files
+    for stem, name in names.items():
+        assert json.loads((out / f"{stem}.json").read_text())["image_name"] == name
+
+
 def test_other_options_are_refused_in_one_line(model, picture, tmp_path):
     folder, out = fill(tmp_path / "in", picture, 6), tmp_path / "out"
     options = ["--input-dir", folder, "--checkpoint", model[1], "--output-dir", out, "--workers", 0]

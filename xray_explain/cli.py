@@ -614,6 +614,7 @@ def _key(args) -> str:
 def _infer_one(args) -> int:
     "Explain one picture"
     from xray_explain.infer.record import READ
+    from xray_explain.read.pixels import printable
     from xray_explain.read.preprocessing import Preprocessing
     from xray_explain.read.processes import Readers
     from xray_explain.read.sources import Source
@@ -625,13 +626,23 @@ def _infer_one(args) -> int:
         # no picture; the process starts and imports what it needs, and nobody asks for the answer
         readers.submit(READ, Source("", ""), Preprocessing())
         checkpoint = _load(args.checkpoint)
-        from xray_explain.infer.folder import explain_one
+        from xray_explain.infer.folder import explain_one, stem_alone
 
-        record, path = explain_one(
-            checkpoint, source, args.output_dir, options, args.device, readers
-        )
+        out = Path(args.output_dir)
+        before = _logits(out / f"{stem_alone(out, source.key)}.json")
+        record, path = explain_one(checkpoint, source, out, options, args.device, readers)
     _say_record(checkpoint, record, path.parent)
+    if before and before != _logits(path):
+        print(f"replaced: {printable(str(path))} was of another picture of this name, or network")
     return 0
+
+
+def _logits(record: Path) -> dict | None:
+    "Those in the record of one picture; None where there is none"
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["logits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _say_record(checkpoint, record: dict, out: Path):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Options', 'run_note', 'batches', 'ahead', 'Work', 'drawing_of', 'maps_file', 'explain_batch', 'write_overlay',
            'overlay_place', 'maps_name', 'write_maps', 'write_overlays', 'finished_batch', 'half_the_threads',
-           'LocalEngine', 'run', 'explain_one']
+           'LocalEngine', 'run', 'stem_alone', 'explain_one']
 
 # %% ../../nbs/7_infer/06_folder.ipynb #9932d905
 import errno
@@ -348,7 +348,7 @@ def _is_free(record: Path, key: str) -> bool:
         return False  # of somebody else
 
 
-def _stem_alone(out: Path, key: str) -> str:
+def stem_alone(out: Path, key: str) -> str:
     "What the files of one picture are called: without its suffix, where no other has that name"
     name = PurePath(key).name
     names = (stem_of(name), name, f"{name}_{digest(key).hex()[:8]}")
@@ -369,7 +369,7 @@ def explain_one(
     seen = readers.find(READ, source, checkpoint.preprocessing, options.carried)
     work = explain_batch(network, [(source, True, seen)], options)
     (record,) = work.records
-    stem = _stem_alone(out, source.key)
+    stem = stem_alone(out, source.key)
     suffix = overlay_suffix(options.overlay_format) if work.drawings else ""
     record["overlay"] = f"{stem}_gradcam{suffix}" if suffix else None
     record["maps"] = f"{stem}_maps.npz" if work.maps else None

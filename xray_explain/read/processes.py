@@ -255,7 +255,7 @@ class Reader:
         if code == _NO_MEMORY:
             return OUT_OF_MEMORY
         if resource and code == -signal.SIGKILL:
-            return "the system ended its decoder, mostly for want of memory; shrink it first"
+            return "its decoder was killed, as by a system short of memory; try again, or shrink it"
         return f"the decoder crashed (status {code}); export it again"
 
     def __call__(self, task: tuple) -> tuple:

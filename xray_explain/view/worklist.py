@@ -15,7 +15,7 @@ from ..data.archive import TABLES, data_folder
 from ..data.cases import BTXRD_CLASSES, read_cases
 from ..measure.study import DEMO_SEED
 from ..read.annotation import AnnotationError, annotation_on, stretched_size
-from ..read.pixels import RadiographError, plain_name, stem_of
+from ..read.pixels import FORMATS, RadiographError, plain_name, stem_of
 from ..read.processes import read_radiograph_safely
 from ..read.radiograph import Radiograph, find_radiographs
 
@@ -146,7 +146,7 @@ def _pictures(folder):
     ]
     if not entries:
         raise RadiographError(
-            f"{plain_name(folder)}: it holds no picture; name a folder of JPEG, PNG, TIFF or DICOM"
+            f"{plain_name(folder)}: it holds no picture; name a folder of {FORMATS}"
         )
     return entries
 
