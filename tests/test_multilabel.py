@@ -39,6 +39,8 @@ from xray_explain.model.training import train
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import Radiograph
 from xray_explain.report.faithfulness import faithfulness_report
+from xray_explain.view.messages import picture_message, setup_message
+from xray_explain.view.session import Session
 
 torch.set_num_threads(1)
 
@@ -395,3 +397,26 @@ def test_files_of_classes_say_nothing_new(tmp_path):
     save_checkpoint(tmp_path / "tanh.safetensors", of_classes)
     with pytest.raises(CheckpointError, match="activation is none of softmax, sigmoid"):
         load_checkpoint(tmp_path / "tanh.safetensors")
+
+
+def test_the_view_shows_findings(home, tmp_path):
+    "The likeliest finding first, in the words of the records; nothing but its absence to compare with"
+    session = Session()
+    session.start(home / "chest.safetensors", str(home / "set"))
+    assert not session.error
+    picture = picture_message(session.examined).content["summary"]
+    scores = dict(zip(NAMES, picture["scores"]))
+    assert session.class_idx == NAMES.index(picture["shown"])
+    assert picture["shown"] == max(scores, key=scores.get)
+    versus = setup_message(session.checkpoint, session.entries).content["options"]["versus"]
+    assert versus == [(-1, "its absence")]
+    session.turn(class_idx=3)
+    local = session.maps.grid(session)
+    evidence = explain(
+        session.checkpoint, session.checkpoint.preprocessing.tensor(session.film)[None]
+    )
+    expected = evidence.local_logits[0, 3].numpy() / 2
+    np.testing.assert_allclose(local, expected, atol=1e-3 * np.abs(expected).max())
+    session.save(tmp_path / "view.json")
+    kept = json.loads((tmp_path / "view.json").read_text())
+    assert kept["findings"] == session.inference.record["findings"]

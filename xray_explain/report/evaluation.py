@@ -60,7 +60,7 @@ def confidence_figures(study: Study) -> dict:
     assert study.logits is not None, "a study that was examined has logits"
     checkpoint = study.checkpoint
     if activation_of(checkpoint) == "sigmoid":  # each finding of each case is a case of two classes
-        y, p = study.truth.astype(int).ravel(), study.probs.ravel()
+        p, y = study.probs.ravel(), np.asarray(study.truth.ravel(), int)
         logits, after = as_pairs(study.logits), np.c_[1 - p, p]
     else:
         y, logits, after = study.y_true, study.logits.astype(float), study.probs
@@ -226,11 +226,11 @@ def save_curves(study: Study, report: dict, output_dir: str | Path) -> Path:
     path = Path(output_dir) / "curves.png"
     thresholds = {name: p["threshold"] for name, p in report["operating_points"].items()}
     title = f"{report['checkpoint']} on {report['data']}"
-    drawn = study.probs, study.classes
-    lines = reliability_lines(report), thresholds, title
+    probs, classes, bins = study.probs, study.classes, reliability_lines(report)
     if of_findings(report):
-        figure = draw_finding_curves(study.truth, *drawn, *lines)
+        figure = draw_finding_curves(study.truth, probs, classes, bins, thresholds, title)
     else:
-        figure = draw_curves(study.y_true, *drawn, report["confusion"], *lines)
+        counts = report["confusion"]
+        figure = draw_curves(study.y_true, probs, classes, counts, bins, thresholds, title)
     save_figure(path, figure)
     return path

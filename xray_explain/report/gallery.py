@@ -98,7 +98,7 @@ def gallery_rows(
     "What a class's gallery shows"
     tiles = Tiles(study, normalize)
     p = study.probs[:, class_idx]
-    of_class, called = (a[:, class_idx].astype(int) for a in (study.truth, study.called))
+    of_class, called = study.truth[:, class_idx], study.called[:, class_idx]
     tp, fp, fn = select_examples(of_class, called, np.c_[1 - p, p], 1, k)
     # a mistaken class has competed with another; a finding competes with none
     rivals = activation_of(study.checkpoint) == "softmax"
