@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pydicom
 import pytest
 from hostile_corpus import DEEP, dicom
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
@@ -90,6 +90,9 @@ def damaged(changes: list[tuple[str, str, bytes]]) -> bytes:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(changes=DAMAGE)
+@example(changes=[("WindowCenter", "DS", b"nan")])
+@example(changes=[("RescaleSlope", "DS", b"nan")])
+@example(changes=[("HighBit", "DS", b"tall")])
 def test_a_damaged_value_never_costs_the_picture(changes):
     film = read_radiograph(damaged(changes), "x.dcm")
     assert film.pixels.dtype == np.float32 and film.notes is not None
