@@ -41,7 +41,7 @@ from xray_explain.model.checkpoint import (
     save_checkpoint,
     start_from,
 )
-from xray_explain.read.annotation import AnnotationError, read_annotation
+from xray_explain.read.annotation import KINDS, AnnotationError, read_annotation
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.processes import _apart
 from xray_explain.read.sources import from_folder, from_manifest
@@ -622,9 +622,8 @@ shapes = st.fixed_dictionaries(
     optional={
         "label": anything,
         "points": points,
-        "shape_type": st.one_of(
-            st.sampled_from(["polygon", "rectangle", "circle", "line", "mask"]), anything
-        ),
+        "shape_type": st.one_of(st.sampled_from([*KINDS, "line"]), anything),
+        "mask": anything,
     },
 )
 labelme = st.fixed_dictionaries(

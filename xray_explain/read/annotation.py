@@ -293,18 +293,25 @@ def _points(
     return points
 
 # %% ../../nbs/1_read/06_annotation.ipynb #cc3686b3
-def _bitmap(text) -> np.ndarray:  # (h, w) bool
+def _bitmap(
+    text,  # a PNG in base64
+    size: tuple[int, int],  # its width and height, or it is not decoded
+) -> np.ndarray:  # (h, w) bool
     "A mask's pixels: those that are not 0, as in LabelMe; raises AnnotationError"
     try:
         with quiet():
             picture = Image.open(BytesIO(base64.b64decode(text)), formats=("PNG",))
-            if picture.height * picture.width > MAX_PIXELS:
-                raise ValueError
-            if picture.mode in ("LA", "RGB", "RGBA"):
+            there = picture.size
+            if there == size and picture.mode in ("LA", "RGB", "RGBA"):
                 picture = picture.convert("L")
-            return np.asarray(picture) > 0
+            pixels = np.asarray(picture) > 0 if there == size else None
     except Exception:  # broken pictures make decoders raise all sorts of things
         raise AnnotationError("its mask is no PNG picture that can be read") from None
+    if pixels is None:
+        raise AnnotationError(
+            "its mask has {} x {} pixels, its corners leave {} x {}".format(*there, *size)
+        )
+    return pixels
 
 
 def _painted(
@@ -313,14 +320,9 @@ def _painted(
     text,  # the PNG in base64
 ) -> Lesion:
     "A checked mask; raises AnnotationError"
-    bitmap = _bitmap(text)
     first, last = points.astype(int)
-    columns, rows = last - first + 1
-    if bitmap.shape != (rows, columns):
-        height, width = bitmap.shape
-        raise AnnotationError(
-            f"its mask has {width} x {height} pixels, its corners leave {columns} x {rows}"
-        )
+    columns, rows = (last - first + 1).tolist()
+    bitmap = _bitmap(text, (columns, rows))
     if not bitmap.any():
         raise AnnotationError("its mask is empty")
     y, x = (np.flatnonzero(bitmap.any(axis)) for axis in (1, 0))
@@ -394,11 +396,27 @@ def _shapes(
     return data, shapes
 
 
+def _check_masks(shapes: list):
+    "AnnotationError for masks that together have more pixels than any picture"
+    total = 0
+    for shape in shapes:
+        if isinstance(shape, dict) and shape.get("shape_type") == "mask":
+            try:
+                first, last = _points(shape, "mask")
+            except AnnotationError:
+                continue
+            total += int(np.prod(np.abs(last - first) + 1))
+    if total > MAX_PIXELS:
+        limit = MAX_PIXELS // 10**6
+        raise AnnotationError(f"its masks have more than {limit} million pixels; check them")
+
+
 def _parse(
     text: str,  # content of a LabelMe file
 ) -> Annotation:
     "The sound shapes, with a note for each of the others; raises AnnotationError"
     data, shapes = _shapes(text)
+    _check_masks(shapes)
     size = _size(data)
     lesions, notes = [], []
     for number, shape in enumerate(shapes, 1):
