@@ -30,12 +30,12 @@ from xray_explain.measure.thresholds import choose_thresholds
 from xray_explain.model.batches import TrainingError
 from xray_explain.model.checkpoint import (
     Checkpoint,
-    CheckpointError,
     build_net,
     load_checkpoint,
     save_checkpoint,
 )
 from xray_explain.model.training import train
+from xray_explain.model.weights import CheckpointError
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import Radiograph
 from xray_explain.report.faithfulness import faithfulness_report
@@ -347,6 +347,14 @@ def test_what_cannot_be_taken_off_is_refused(function):
     x = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="would be squashed twice; let it return the logits"):
         explain(Ended(lively(3), function), x)
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, lambda net: Ended(net, nn.Identity())])
+def test_a_single_logit_is_two_classes(wrap):
+    "Read as one finding it would be the sigmoid of half of itself"
+    x = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="a single logit is a question of two classes"):
+        explain(wrap(lively(1)), x, activation="sigmoid")
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", "test_byobnet"])

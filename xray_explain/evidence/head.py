@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOLERANCE', 'HEADS', 'as_logits', 'checked_classes', 'ClassMaps', 'Layout', 'Differentiated', 'PooledLinear',
-           'PooledNormLinear', 'misfit', 'twin', 'evaluating', 'probes', 'choose_head', 'find_head', 'Ending',
-           'choose_ending', 'find_ending']
+           'PooledNormLinear', 'misfit', 'twin', 'evaluating', 'probes', 'with_some_weights', 'choose_head',
+           'find_head', 'Ending', 'choose_ending', 'find_ending']
 
 # %% ../../nbs/3_evidence/01_head.ipynb #073d2296
 import copy
@@ -350,12 +350,16 @@ def _probe_features(net: nn.Module):
 HEADS = (PooledLinear, PooledNormLinear, Differentiated)
 
 
-def _with_some_weights(net: nn.Module) -> nn.Module:
-    "A twin whose classifier is random where it is all zeros, which would prove nothing"
-    classifier = _classifier(net)
-    if classifier is not None and not classifier.weight.any():
-        noise = torch.randn(classifier.weight.shape, generator=torch.Generator().manual_seed(2))
-        classifier.weight = nn.Parameter(noise.to(classifier.weight), requires_grad=False)
+def with_some_weights(
+    net: nn.Module,  # a twin, which is changed
+) -> nn.Module:
+    "The twin, random where a layer's weights are all zeros, as before training: they prove nothing"
+    noise = torch.Generator().manual_seed(2)
+    for module in net.modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and not weight.any():
+            random = torch.randn(weight.shape, generator=noise)
+            module.weight = nn.Parameter(random.to(weight), requires_grad=False)
     return net
 
 
@@ -368,7 +372,7 @@ def choose_head(
         return None
     device = next(net.parameters()).device.type
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
-        net = _with_some_weights(twin(net).float())
+        net = with_some_weights(twin(net).float())
         probe = _probe_features(net)
         if probe is None:
             return None
@@ -560,7 +564,7 @@ def choose_ending(
 ) -> Ending:
     "What a network ends in; ValueError where probabilities would be squashed twice"
     if _is_plain(net):
-        return Ending()
+        return Ending(several=_classifier(net).weight.shape[0] > 1)
     device = next(net.parameters()).device.type
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
         whole = twin(net).float()
@@ -575,7 +579,7 @@ def choose_ending(
                 return Ending(activation, before, output.shape[1] > 1)
         activation = _looks_like(output, _last_steps(output))
     if activation in ("", "log-softmax"):
-        return Ending(activation)
+        return Ending(activation, several=output.ndim < 2 or output.shape[1] > 1)
     raise ValueError(
         f"the outputs of this {type(net).__name__} are those of a {activation}, which cannot be "
         "taken off: its probabilities would be squashed twice; let it return the logits"
@@ -588,7 +592,7 @@ _ENDED: weakref.WeakKeyDictionary[nn.Module, tuple] = weakref.WeakKeyDictionary(
 def find_ending(net: nn.Module) -> Ending:
     "`choose_ending`, once for each network and each set of its parts; safe among threads"
     if _is_plain(net):
-        return Ending()
+        return choose_ending(net)
     parts = list(net.modules())[1:]
     with _LOCK:
         known, ending = _ENDED.get(net, (None, Ending()))
