@@ -51,7 +51,7 @@ def environment(folder: Path) -> Path:
     return python
 
 
-parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.split("\n")[0])
 parser.add_argument("--python", help="interpreter of an environment that has LabelMe")
 args = parser.parse_args()
 with tempfile.TemporaryDirectory() as scratch:
