@@ -83,7 +83,7 @@ def verdict_of(
         "shown": names[c],
     }
 
-
+# %% ../../nbs/7_infer/01_record.ipynb #a95ef180
 def record_of(
     checkpoint,  # with class_names, preprocessing, evidence_scale, operating_points and so on
     name: str,  # of the picture

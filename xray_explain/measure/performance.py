@@ -191,7 +191,7 @@ def _mean_over_findings(point: np.ndarray, many: np.ndarray, enough: bool) -> di
         return {"value": np.nan, "low": np.nan, "high": np.nan}
     return estimate(point[known].mean(), many[:, known].mean(1), enough)
 
-
+# %% ../../nbs/6_measure/08_performance.ipynb #5a92c120
 def finding_performance(
     truth: np.ndarray,  # (N, C) bool
     called: np.ndarray,  # (N, C) bool
@@ -216,7 +216,7 @@ def finding_performance(
         "per_class": per_class,
     }
 
-
+# %% ../../nbs/6_measure/08_performance.ipynb #de5f19f7
 def _figures_of_findings(study: Study) -> dict:
     "What `prediction_figures` gives of findings, without intervals"
     truth, called = study.truth, study.called

@@ -73,35 +73,13 @@ def _all_of(cases: Cases) -> Cases:
     remark = f"No case is marked test, so all are taken, also {trained} marked train or val."
     return replace(cases, remark=remark)
 
-# %% ../../nbs/6_measure/05_study.ipynb #289f8886
-NOWHERE = "its outline has nothing on the canvas: check that outline and picture belong together"
-
-
-def _outline_note(case, notes: tuple) -> str:
-    "What was noted on a case's outline file, '' for nothing"
-    start = f"{plain_name(case.annotation)}: "
-    return next((note for i, note in notes if i == case.image_id and note.startswith(start)), "")
-
-
-@dataclass
-class Study:
-    "Predictions, evidence and outlines: N cases, C classes, a grid of h x w cells"
+# %% ../../nbs/6_measure/05_study.ipynb #0d4f7928
+class _Answers:
+    "What the cases of a study are, and what was called"
 
     checkpoint: Checkpoint
-    cases: Cases  # what was asked for
-    # N rows: the cases' columns, prediction, confidence, p_<class> for each class, ood_score
+    cases: Cases
     table: pd.DataFrame
-    evidence: np.ndarray  # (N, C, h, w) float32, raw
-    masks: np.ndarray  # (N, rows, columns) uint8 0/1 on the canvas
-    exact: bool  # evidence sums to the logits
-    failures: tuple  # (image_id, reason) of cases that could not be read
-    notes: tuple = ()  # (image_id, note) of what was left out of a case, or read with doubt
-    logits: np.ndarray | None = None  # (N, C) raw, before temperature
-    intensity: np.ndarray | None = None  # (N, h, w) mean of the canvas in every cell
-    fingerprints: dict | None = None  # of data, checkpoint and code, see `cached_study`
-
-    def __len__(self):
-        return len(self.table)
 
     @property
     def classes(self) -> tuple:
@@ -137,6 +115,36 @@ class Study:
     def probs(self) -> np.ndarray:
         "(N, C) probabilities"
         return self.table[[f"p_{c}" for c in self.classes]].to_numpy()
+
+# %% ../../nbs/6_measure/05_study.ipynb #289f8886
+NOWHERE = "its outline has nothing on the canvas: check that outline and picture belong together"
+
+
+def _outline_note(case, notes: tuple) -> str:
+    "What was noted on a case's outline file, '' for nothing"
+    start = f"{plain_name(case.annotation)}: "
+    return next((note for i, note in notes if i == case.image_id and note.startswith(start)), "")
+
+
+@dataclass
+class Study(_Answers):
+    "Predictions, evidence and outlines: N cases, C classes, a grid of h x w cells"
+
+    checkpoint: Checkpoint
+    cases: Cases  # what was asked for
+    # N rows: the cases' columns, prediction, confidence, p_<class> for each class, ood_score
+    table: pd.DataFrame
+    evidence: np.ndarray  # (N, C, h, w) float32, raw
+    masks: np.ndarray  # (N, rows, columns) uint8 0/1 on the canvas
+    exact: bool  # evidence sums to the logits
+    failures: tuple  # (image_id, reason) of cases that could not be read
+    notes: tuple = ()  # (image_id, note) of what was left out of a case, or read with doubt
+    logits: np.ndarray | None = None  # (N, C) raw, before temperature
+    intensity: np.ndarray | None = None  # (N, h, w) mean of the canvas in every cell
+    fingerprints: dict | None = None  # of data, checkpoint and code, see `cached_study`
+
+    def __len__(self):
+        return len(self.table)
 
     @property
     def unlike_training(self) -> np.ndarray:

@@ -506,7 +506,7 @@ def evaluation_schema() -> dict:
         **_rest(),
     )
 
-
+# %% ../../nbs/8_report/01_schema.ipynb #f5bc7918
 def finding_evaluation_schema() -> dict:
     "The JSON Schema of evaluation.json for independent findings, of which a case has any number"
     per_finding = record(
