@@ -1311,6 +1311,8 @@ def largest() -> Iterator[Nasty]:
         shown,
         0.01,
     )
+    scale = dict(RescaleSlope=2, RescaleIntercept=-5, WindowCenter=4091, WindowWidth=8192)
+    yield Nasty("largest", "dicom with a rescale", dicom(deep, **scale), shown, 0.01)
     twelve = dict(bitspersample=12)
     yield Nasty(
         "largest", "jpeg xl", imagecodecs.jpegxl_encode(deep, effort=1, **twelve), shown, 0.01

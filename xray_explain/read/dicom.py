@@ -293,8 +293,9 @@ def _shown(
     values, step = modality(stored, ds, notes)
     shown = _windowed(values, ~outside, ds, step, notes)
     if inverted(ds, notes):
-        shown = 1 - shown
-    return np.where(outside, 0, shown)
+        np.subtract(1, shown, out=shown)
+    shown[outside] = 0
+    return shown
 
 # %% ../../nbs/1_read/02_dicom.ipynb #20379e96
 def _beyond_meta(tag, vr, length) -> bool:
