@@ -30,7 +30,13 @@ from xray_explain.evidence.head import (
     find_head,
 )
 from .heatmap import enlarge
-from .library import LIBRARY, default_layer, layer_name, library_maps
+from xray_explain.evidence.library import (
+    LIBRARY,
+    default_layer,
+    find_site,
+    layer_name,
+    library_maps,
+)
 from .occlusion import occlusion_maps
 from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
@@ -63,9 +69,26 @@ class Explanation:
         return centred_evidence(self.evidence, self.activation)
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #cf226279
+def _inner(net: nn.Module) -> nn.Module:
+    "The network in what torch.compile and data parallel training wrap it in; ValueError for none"
+    while isinstance(net, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or hasattr(
+        net, "_orig_mod"
+    ):
+        net = net._orig_mod if hasattr(net, "_orig_mod") else net.module
+    weight = next(net.parameters(), None)
+    if weight is None or weight.is_meta:
+        raise ValueError(
+            f"this {type(net).__name__} has no weights: they are quantised, or on the meta device; "
+            "explain the network as it was trained"
+        )
+    return net
+
+
 def _parts(model) -> tuple[nn.Module, float]:
     "Network and temperature of a bare network, or of a checkpoint with `net` and `temperature`"
-    return (model, 1.0) if isinstance(model, nn.Module) else (model.net, float(model.temperature))
+    if isinstance(model, nn.Module):
+        return _inner(model), 1.0
+    return _inner(model.net), float(model.temperature)
 
 
 def _activation(model, asked: str | None, ending: Ending) -> str:
@@ -76,6 +99,11 @@ def _activation(model, asked: str | None, ending: Ending) -> str:
     said = checked_activation(activation_of(model) if asked is None else asked)
     if own and own != said:
         raise ValueError(f"the network ends in a {own}: its activation is {own!r}, not {said!r}")
+    if said == "sigmoid" and not ending.several:
+        raise ValueError(
+            "a single logit is a question of two classes, its absence and the finding: "
+            "leave activation out"
+        )
     return said
 
 
@@ -87,8 +115,8 @@ def _batch(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
         raise ValueError(
             f"explain takes normalised floats, got {x.dtype}; use the checkpoint's preprocessing"
         )
-    # channels last is up to twice as fast on a processor
-    return x.to(next(net.parameters())).contiguous(memory_format=torch.channels_last)
+    # channels last is up to twice as fast on a processor; a copy, as a network may work in place
+    return x.to(next(net.parameters())).clone(memory_format=torch.channels_last)
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #1a6ee438
 def _extremes(x: torch.Tensor):
@@ -144,6 +172,7 @@ class _Answer:
     kind: str  # unless another was asked for
     method: str
     ood_score: torch.Tensor | None
+    note: str = ""
 
 
 def _by_head(net: nn.Module, head, x: torch.Tensor, classes, novelty) -> _Answer:
@@ -154,7 +183,7 @@ def _by_head(net: nn.Module, head, x: torch.Tensor, classes, novelty) -> _Answer
             features, score = novelty.look(net, x)
         else:
             features = net.forward_features(x)
-        logits = as_logits(net.forward_head(features))
+        logits = as_logits(net.forward_head(features.clone()))  # the head may work in place
         classes = checked_classes(classes, logits.shape[1])
         evidence = head.evidence(net, features, tuple(x.shape[2:]), list(classes))
     # inference tensors could not be used with autograd later; a copy of these small ones can
@@ -166,16 +195,28 @@ def _by_head(net: nn.Module, head, x: torch.Tensor, classes, novelty) -> _Answer
 # %% ../../nbs/3_evidence/05_cam.ipynb #ffbf450b
 def _by_asking(net: nn.Module, x: torch.Tensor, method: str, layer, classes, novelty) -> _Answer:
     "Maps by occlusion or by pytorch-grad-cam"
-    label = method
+    label, note = method, ""
     if method == "occlusion":
         maps = occlusion_maps(net, x, classes)
     else:
-        layer = default_layer(net) if layer is None else layer_name(net, layer)
+        layer = default_layer(net, x) if layer is None else layer_name(net, layer)
         maps = library_maps(net, x, method, layer, classes)
-        label = f"{method} at {layer}" if layer else method
+        if layer:
+            label, note = f"{method} at {layer}", find_site(net, layer, x).note
     with torch.no_grad():
         score = novelty.look(evaluating(net), x)[1] if novelty else None
-    return _Answer(maps, False, "gradient", label, score)
+    return _Answer(maps, False, "gradient", label, score, note)
+
+
+def _map_note(evidence: torch.Tensor) -> str:
+    "What is to say of (B, n, h, w) maps that show no place; '' for nothing"
+    if evidence.shape[2:].numel() == 1:
+        return (
+            "The map has one cell, which shows no place: the pictures are too small for this layer"
+        )
+    if not evidence.any():
+        return "The map is flat: nothing at this layer moves a logit that was asked for"
+    return ""
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #425a7dfc
 METHODS = (*LIBRARY, "occlusion")  # what `explain` can be asked for
@@ -230,7 +271,7 @@ def explain(
         classes=classes,
         ood_score=answer.ood_score,
         activation=activation,
-        note=ending.note,
+        note=" ".join(filter(None, (ending.note, answer.note, _map_note(evidence)))),
     )
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #28a87d0b

@@ -60,7 +60,7 @@ def occlusion_maps(
     net = evaluating(net)
     grid, places = windows((x.shape[2], x.shape[3]), cells)
     with torch.inference_mode():
-        logits = as_logits(net(x))
+        logits = as_logits(net(x.clone()))  # a network may work in place
         classes = checked_classes(classes, logits.shape[1])
         drops = torch.stack(
             [y - _flattened_logits(net, one, places, batch_size) for one, y in zip(x, logits)]
