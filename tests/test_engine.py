@@ -94,7 +94,7 @@ def spoil(folder: Path, share: float) -> dict:
         (data[:20], "not a picture"),
         (b"\0" * 500, "not a picture"),
         (cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes(), "at least 16"),
-        (b"\0" * 128 + b"DICM" + b"\0" * 99, "broken"),
+        (b"\0" * 128 + b"DICM" + b"\0" * 99, "holds no picture"),
         (cv2.imencode(".png", np.zeros((90, 90), np.uint8))[1].tobytes()[:-30], "broken"),
     ]
     for i, path in enumerate(some):
