@@ -147,8 +147,8 @@ def test_a_doubtful_reading_is_said_in_every_output(model, doubtful, tmp_path, c
         assert note_of(record).startswith(note) and note in results_table(records)
     for name, note in right.items():
         inference = infer_image(checkpoint, doubtful / name)
-        said = [line for line in inference.notes if note and line.lower().startswith(note.lower())]
-        assert len(said) == bool(note) and set(said) <= set(summary(inference)["notes"])
+        lines = [line for line in inference.notes if note and line.lower().startswith(note.lower())]
+        assert len(lines) == bool(note) and set(lines) <= set(summary(inference)["notes"])
         case = read_case(Source(name, str(doubtful / name)), None, checkpoint.preprocessing)
         assert [n.startswith(note) for n in case[2]] == [True] * bool(note)
         assert picture_print(doubtful / name)["notes"].startswith(note)
