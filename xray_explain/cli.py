@@ -341,7 +341,8 @@ def _finding_lines(study, figures: dict) -> list[str]:
     for c, n in figures["of_class"].items():
         names = ("AUC", "sensitivity", "specificity")
         told = ", ".join(f"{name} {figures[name.lower()][c]:.3f}" for name in names)
-        lines.append(f"  {c}: {n} cases, {told}" if n else f"  {c}: no case")
+        cases = f"{n} case{'s' * (n > 1)}"
+        lines.append(f"  {c}: {cases}, {told}" if n else f"  {c}: no case")
     if len(study.annotated):
         lines.append("Agreement with outlines is not measured of independent findings")
     return lines

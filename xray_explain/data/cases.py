@@ -758,6 +758,9 @@ def _usable_cases(listing: Listing) -> Cases:
 def _with_split_file(listing: Listing, path: str | Path) -> Listing:
     "A listing with the split and the groups of a split file"
     split_file = read_split_file(path)
+    if listing.findings and "label" in split_file:  # as `_of_findings` writes them
+        named = split_file.label.fillna("").map(findings_in)
+        split_file = split_file.assign(label=named.map(findings_text))
     rows = apply_split_file(listing.rows, split_file, Path(path).name)
     left_out = {
         "not in the split file": (rows["split"] == "") & (rows.image_id != ""),
