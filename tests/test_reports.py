@@ -575,3 +575,28 @@ def test_every_parameter_changes_something(played, name, parameter):
         assert before["cache"] and after["cache"] == []
         # the figures are the same; the page of the faithfulness report also says how long it took
         assert {**before, "cache": [], "page": []} == {**after, "page": []}
+
+
+def test_a_report_that_cannot_be_made_keeps_no_other_from_being_made(monkeypatch, tmp_path, capsys):
+    reasons = {"annotation": "no case has an outline"}
+
+    def run(name, output_dir, **parameters):
+        if name in reasons:
+            raise ReportError(f"the {name} report: {reasons[name]}")
+        begun.append(name)
+        return tmp_path / f"{name}.html"
+
+    monkeypatch.setattr("xray_explain.report.run.run_report", run)
+    monkeypatch.setattr("xray_explain.measure.study.demo_folder", lambda: tmp_path)
+    begun: list[str] = []
+    assert main(["report", "--output-dir", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert begun == [name for name in REPORTS if name != "annotation"]
+    assert shown.err == "xray-explain: the annotation report: no case has an outline\n"
+    assert all(f"{name}.html" in shown.out for name in begun)
+    # what is wrong with the data is said once, and no other report begins
+    reasons |= dict.fromkeys(REPORTS, "the data set holds no usable case")
+    begun.clear()
+    assert main(["report", "--output-dir", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1 and not begun and "Open" not in shown.out

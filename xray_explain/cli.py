@@ -466,12 +466,30 @@ def _settings(pairs: list[str], names: list[str]) -> dict:
             settings[key] = value  # text
     return settings
 
+# %% ../nbs/99_cli.ipynb #389034e0
+def _run_reports(names: list[str], args, parameters: dict) -> list:
+    "Pages of the reports that came to an end; what stopped another is said, and what stops two, once"
+    from xray_explain.report.run import ReportError, report_parameters, run_report
+
+    pages, fault = [], ""
+    for name in names:
+        known = {k: v for k, v in parameters.items() if k in report_parameters(name)}
+        try:
+            pages.append(run_report(name, args.output_dir, **known))
+        except ReportError as e:
+            if args.debug:
+                raise
+            if fault == (fault := str(e).replace(name, "")):
+                break  # the data or the model, no matter which report
+            print(_error_line(e), file=sys.stderr)
+    return pages
+
 
 def report(args) -> int:
     "Run report notebooks and say where their pages are"
     from xray_explain.data.archive import data_folder
     from xray_explain.measure.study import demo_folder
-    from xray_explain.report.run import REPORTS, report_parameters, run_report
+    from xray_explain.report.run import REPORTS
 
     names = args.reports or list(REPORTS)
     parameters = {
@@ -486,12 +504,10 @@ def report(args) -> int:
         data_folder(args.data)  # a zip is unpacked, and its errors told, before any report starts
     else:
         demo_folder()
-    pages = []
-    for name in names:
-        known = {k: v for k, v in parameters.items() if k in report_parameters(name)}
-        pages.append(run_report(name, args.output_dir, **known))
-    print("\nOpen these in a browser:", *(f"  {p}" for p in pages), RESEARCH_USE, sep="\n")
-    return 0
+    pages = _run_reports(names, args, parameters)
+    if pages:
+        print("\nOpen these in a browser:", *(f"  {p}" for p in pages), RESEARCH_USE, sep="\n")
+    return int(len(pages) < len(names))
 
 # %% ../nbs/99_cli.ipynb #71d71886
 def _input_options(p):
