@@ -88,7 +88,12 @@ class Checkpoint:
         "What a reader of this model's output has to know"
         on_phantoms = self.training.get("kind") == "phantom"
         kind = "The model was trained on synthetic phantoms." if on_phantoms else ""
-        return " ".join(filter(None, (kind, str(self.training.get("assumed", "")))))
+        return " ".join(filter(None, (kind, self.assumed)))
+
+    @property
+    def assumed(self) -> str:
+        "What its file left open and had to be guessed, a sentence for a note; '' for nothing"
+        return printable(str(self.training.get("assumed", "")))[:300]
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #77f72c4d
 _NOVELTY = "novelty."

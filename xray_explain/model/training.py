@@ -53,6 +53,12 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     return Preprocessing(size, recipe.fit, recipe.contrast, mean, std, reading="reduced")
 
 # %% ../../nbs/4_model/08_training.ipynb #bd03aae6
+def _classifiers(net: nn.Module) -> list[nn.Module]:
+    "A network's last layers: one, or the two of a distilled network, whose mean counts"
+    head = net.get_classifier()
+    return list(head) if isinstance(head, tuple) else [head]
+
+
 def _fetched_net(architecture: str, num_classes: int, **args) -> nn.Module:
     "A network with timm's weights, from its cache or the hub; CheckpointError for none"
     name = timm_name(architecture)
@@ -72,9 +78,10 @@ def first_net(recipe: Recipe, num_classes: int) -> nn.Module:
         net = _fetched_net(recipe.architecture, num_classes, **args)
     else:
         net = build_net(recipe.architecture, num_classes, **args)
-    if isinstance(head := net.get_classifier(), nn.Linear):
-        nn.init.normal_(head.weight, std=0.02)
-        nn.init.zeros_(head.bias)
+    for head in _classifiers(net):
+        if isinstance(head, nn.Linear):
+            nn.init.normal_(head.weight, std=0.02)
+            nn.init.zeros_(head.bias)
     if recipe.start not in ("", "hub"):
         start_from(net, recipe.start)
     return net
@@ -85,6 +92,10 @@ def first_stages(
     count: int,  # the stem is the first
 ) -> list[nn.Module]:  # the modules with weights in them
     "The first stages of a network, as timm groups them; ValueError where there are not so many"
+    if not count:
+        return []
+    if not hasattr(net, "group_matcher"):
+        raise ValueError("timm knows no stages of this network; freeze none")
     stages = group_modules(net, net.group_matcher(coarse=True))
     if count >= len(stages):
         raise ValueError(f"the network has {len(stages)} stages; freeze fewer than {count}")
@@ -93,7 +104,7 @@ def first_stages(
 # %% ../../nbs/4_model/08_training.ipynb #1e4dbf42
 def _optimiser(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     "AdamW for two groups of weights: those that learn but the classifier's, and the classifier's"
-    head = list(net.get_classifier().parameters())
+    head = [p for layer in _classifiers(net) for p in layer.parameters()]
     in_head = {id(p) for p in head}
     rest = [p for p in net.parameters() if id(p) not in in_head and p.requires_grad]
     groups = [
@@ -326,7 +337,8 @@ def _class_scale(checkpoint: Checkpoint, pictures: torch.Tensor, c: int) -> floa
         return 1.0
     maps = []
     for batch in checkpoint.preprocessing.normalise(pictures / 255).split(32):
-        maps.append(explain(checkpoint.net, batch).centred[:, c].cpu())
+        answer = explain(checkpoint.net, batch, activation=checkpoint.activation)
+        maps.append(answer.centred[:, c].cpu())
     evidence = torch.cat(maps)
     positive = evidence[evidence > 0] * evidence.shape[1] * evidence.shape[2]
     return float(np.percentile(positive, 95)) if len(positive) else 1.0
@@ -431,6 +443,11 @@ def _checkpoint(trainer: Trainer, classes: tuple, summary: dict, name: str) -> C
 # %% ../../nbs/4_model/08_training.ipynb #6a1fb335
 def _fitting_cases(cases: Cases, recipe: Recipe) -> tuple[Cases, Cases]:
     "Training and validation cases; TrainingError for a class without any to train on"
+    if cases.findings:
+        raise TrainingError(
+            "a training is of classes, of which each picture has one; labels of several findings "
+            "cannot be trained on here"
+        )
     fit, held = training_split(cases, recipe.seed)
     if absent := sorted(set(cases.classes) - set(fit.table.label)):
         raise TrainingError(f"no case of {', '.join(absent)} is left to train on")
