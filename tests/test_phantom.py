@@ -251,5 +251,7 @@ def test_same_request_same_files(folder, tmp_path):
     "Byte for byte, with one process or two"
     again = write_phantoms(tmp_path / "again", 3, seed=11, size=160, workers=2, progress=False)
     names = sorted(p.relative_to(folder) for p in folder.rglob("[!.]*.*"))
-    assert names == sorted(p.relative_to(again) for p in again.rglob("[!.]*.*")) and len(names) == 26
+    assert (
+        names == sorted(p.relative_to(again) for p in again.rglob("[!.]*.*")) and len(names) == 26
+    )
     assert all((folder / name).read_bytes() == (again / name).read_bytes() for name in names)
