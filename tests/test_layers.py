@@ -296,7 +296,7 @@ def test_a_broad_list_of_networks_is_explained(name):
     "name,method",
     [
         ("vit_b_16", "gradcam at encoder.layers.encoder_layer_11.ln_1"),
-        ("swin_t", "gradcam at norm"),
+        ("swin_t", "gradcam at permute"),  # what the norm gives, channels first
         ("convnext_tiny", "gradcam at features"),
         ("densenet121", "gradcam at features"),
         ("resnet18", "gradcam at layer4"),
