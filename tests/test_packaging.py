@@ -177,8 +177,8 @@ def test_the_types_hold(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_notebooks_keep_no_state_of_widgets():
-    "A progress bar that once moved, or a view with all that it was sent: pages show neither"
+def test_notebooks_keep_no_state_of_widgets_and_no_places():
+    "A progress bar that once moved, a view with all that it was sent, folders of one machine"
     import nbformat
 
     paths = sorted((ROOT / "nbs").rglob("*.ipynb"))
@@ -189,6 +189,8 @@ def test_notebooks_keep_no_state_of_widgets():
         kinds = {kind for o in outputs for kind in o.get("data", {})}
         assert "widgets" not in notebook.metadata, path
         assert not [kind for kind in kinds if "widget" in kind], path
+        said = [str(o) for o in outputs if o.output_type == "stream"]
+        assert not [text for text in said if "site-packages" in text or str(ROOT) in text], path
 
 
 class Index(BaseHTTPRequestHandler):
