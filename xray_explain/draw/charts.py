@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from .page import number_or_text
 from ..wording import RESEARCH_USE
 
 # %% ../../nbs/5_draw/06_charts.ipynb #497cc28e
@@ -126,7 +127,23 @@ def draw_curves(
     _unit_square(confidence, "reliability", "upper left", xlabel="confidence", ylabel="accuracy")
     circles = "Circles: operating points chosen on validation."
     figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
+    figure.set_label(f"{_curves_in_words(title, roc)} {_counts_in_words(counts, classes)}")
     return figure
+
+
+def _curves_in_words(title: str, roc) -> str:
+    "What the curves show, for those who cannot see them"
+    of = ", ".join(roc.get_legend_handles_labels()[1])
+    return f"{title}. Curves of {of}: ROC; precision over recall; accuracy over confidence."
+
+
+def _counts_in_words(counts: np.ndarray, classes) -> str:
+    "The confusion matrix, row by row"
+    rows = [
+        f"true {true}: " + ", ".join(f"{n} called {c}" for n, c in zip(row, classes))
+        for true, row in zip(classes, counts)
+    ]
+    return f"Confusion matrix: {'; '.join(rows)}."
 
 # %% ../../nbs/5_draw/06_charts.ipynb #0090f4c6
 def _name_lines(ax, of):
@@ -163,6 +180,7 @@ def draw_finding_curves(
         ax.get_legend().remove()
     circles = "Circles: operating points chosen on validation."
     figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
+    figure.set_label(_curves_in_words(title, roc))
     return figure
 
 # %% ../../nbs/5_draw/06_charts.ipynb #f9b585a4
@@ -246,7 +264,26 @@ def draw_agreement(
         draw_drops(axes[1], causal["per_image"])
         axes[1].set_title(f"what {causal['num_images']} decisions rest on", fontsize=10)
     figure.suptitle(RESEARCH_USE, fontsize=8)
+    figure.set_label(_agreement_in_words(whole, names, words, causal))
     return figure
+
+
+def _agreement_in_words(whole: dict, names: dict, words: dict, causal: dict | None) -> str:
+    "Both charts, for those who cannot see them"
+    measures = [
+        f"{names[m]} {number_or_text(whole['measures'][m]['value'])}"
+        for m in names
+        if whole["measures"].get(m)
+    ]
+    rivals = ", ".join(words[name] for name in RIVALS)
+    shown = f"The evidence in {whole['num_images']} outlined cases, beside other maps ({rivals}): "
+    shown += ", ".join(measures) + "."
+    if not causal:
+        return shown
+    drops = (
+        f"the drop of the logit in {causal['num_images']} cases, over the share of their evidence"
+    )
+    return f"{shown} Beside it {drops} inside, the lesion covered and as much covered elsewhere."
 
 # %% ../../nbs/5_draw/06_charts.ipynb #b330734b
 PALETTE = (
@@ -326,4 +363,20 @@ def draw_faithfulness(
     draw_removal(middle, shares, curves["insertion"], styles, "insertion: high is good")
     draw_cascade(right, sanity, shown.colour, survives)
     figure.suptitle(f"{title}. {RESEARCH_USE}.", fontsize=8)
+    figure.set_label(f"{title}. {_faithfulness_in_words(curves, sanity, styles)}")
     return figure
+
+
+def _faithfulness_in_words(curves: dict, sanity: dict, styles: dict[str, MethodStyle]) -> str:
+    "The three charts, for those who cannot see them"
+
+    def areas(kind: str) -> str:
+        under = {
+            name: np.trapezoid(curve, curves["shares"]) for name, curve in curves[kind].items()
+        }
+        each = (f"{styles[name].label}: {area:.3f}" for name, area in under.items())
+        return f"Areas under {kind}: {'; '.join(each)}."
+
+    last = sanity["by_depth"][-1]
+    likeness = f"{number_or_text(last['likeness']['value'])} with {last['depth']} random stages"
+    return f"{areas('deletion')} {areas('insertion')} Likeness to the trained map: {likeness}."

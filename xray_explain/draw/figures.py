@@ -86,6 +86,7 @@ def draw_comparison(
     width = max([size[1] for size in sizes] + [180])
     page = Page(2 * MARGIN + TEXT + 4 * (width + BETWEEN))
     y = heading(page, title)
+    page.describe(_steps_in_words(panels))
     if not panels:
         size = (72, page.width - 2 * MARGIN)
         y = empty_place(page, "no annotated case", MARGIN, y, size) + 24
@@ -95,6 +96,15 @@ def draw_comparison(
     save_figure(output_path, finish(page, y))
 
 # %% ../../nbs/5_draw/05_figures.ipynb #141f358a
+def _steps_in_words(panels: list[Tile]) -> str:
+    "The rows for those who cannot see them"
+    if not panels:
+        return "No annotated case"
+    firsts = [tile.note.partition("\n")[0] for tile in panels]
+    cases = [f"{first} {tile.title}".strip() for first, tile in zip(firsts, panels)]
+    return f"For each case {', '.join(STEPS)} and overlay: {'; '.join(cases)}"
+
+
 def _bar_on_black(page: Page, y: float) -> float:
     "A second colour bar, of the column of heatmaps; gives the y below it"
     page.picture(_heat_alone(np.linspace(0, 1, 200)[None], (14, 200)), MARGIN + 18, y + 12)
@@ -135,7 +145,10 @@ def draw_explanation(
     columns = columns_on_page(min(len(tiles) + 1, 1700 // (width + GAP)), width)
     highest = max(probabilities)
     classes = [_Class(tile, p, p == highest) for tile, p in zip(tiles, probabilities)]
-    y = _explained(columns, classes, note, size, heading(columns.page, title))
+    y = heading(columns.page, title)
+    of_classes = ", ".join(f"{t.title} {probability_text(p)}" for t, p in zip(tiles, probabilities))
+    columns.page.describe(f"The radiograph {note}, and over it the evidence for {of_classes}")
+    y = _explained(columns, classes, note, size, y)
     y = legend(columns.page, y, full_colour, unit, outlined(tiles))
     return finish(columns.page, y)
 

@@ -54,6 +54,7 @@ def build_gallery_grid(
         )
     page = Page(2 * MARGIN + cols * PLACE[1] + (cols - 1) * GAP)
     y = heading(page, suptitle)
+    page.describe(f"{len(images)} pictures: {'; '.join(titles)}" if titles else "No pictures")
     places = list(zip(images, titles))
     for row in (places[i : i + cols] for i in range(0, len(places), cols)):
         y = _grid_row(page, row, y) + GAP
@@ -62,6 +63,7 @@ def build_gallery_grid(
 # %% ../../nbs/5_draw/04_gallery.ipynb #51d2a326
 def heading(page: Page, title: str) -> float:
     "The page's title; gives the y below it"
+    page.describe(title)
     lines = wrap(title, page.width - 2 * MARGIN, TITLE, 2, bold=True)
     return page.lines(lines, MARGIN, MARGIN - 6, Words(TITLE, bold=True)) + (14 if lines else 0)
 
@@ -147,6 +149,7 @@ def draw_gallery(
     layout = columns_on_page(columns, _place_width(places, columns))
     y = heading(layout.page, title)
     for name, row in rows.items():
+        layout.page.describe(_row_words(name, row))
         y = _gallery_row(layout, name, row, y) + 30
     tiles = [tile for place in places for tile in place]
     y = legend(layout.page, y, full_colour, unit, outlined(tiles))
@@ -159,6 +162,12 @@ def _row_name(page: Page, name: str, y: float) -> float:
     page.box(MARGIN, y, across, 0, edgecolor=FRAME)
     lines = wrap(name, across, SECTION, 1, bold=True)
     return page.lines(lines, MARGIN, y + 10, Words(SECTION, bold=True)) + 8
+
+
+def _row_words(name: str, row: list[tuple[Tile, ...]]) -> str:
+    "A row for those who cannot see it: the first line of each place's note, or its map's title"
+    lines = [place[0].note.partition("\n")[0] or place[0].title for place in row]
+    return f"{name}: {'; '.join(lines) or 'none'}"
 
 
 def _gallery_row(columns: Columns, name: str, row: list[tuple[Tile, ...]], y: float) -> float:

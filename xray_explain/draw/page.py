@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'MARGIN', 'GROUND', 'FRAME', 'FAINT', 'MUTED', 'INK', 'SMALL', 'BODY', 'SECTION', 'TITLE', 'LEADING', 'UNIT',
-           'fit', 'lines_height', 'Words', 'Page', 'finish', 'render', 'save_figure', 'number_or_text', 'legend',
-           'empty_place']
+           'fit', 'lines_height', 'Words', 'Page', 'finish', 'render', 'save_figure', 'description', 'number_or_text',
+           'legend', 'empty_place']
 
 # %% ../../nbs/5_draw/03_page.ipynb #e43ca0ac
 from collections.abc import Callable
@@ -19,10 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from .lettering import font_path, plain_text, shorten, text_width, wrap
 from .overlay import OUTLINE, create_overlay
-from ..files import write_png
+from ..files import atomic_path
 from ..wording import RESEARCH_USE
 
 # %% ../../nbs/5_draw/03_page.ipynb #c4a24f13
@@ -79,6 +81,12 @@ class Page:
         self.width = width
         self.pictures: list[tuple[np.ndarray, int, int]] = []  # (h, w, 3) uint8, x, y
         self.drawings: list[Callable[[Axes], object]] = []
+        self.description: list[str] = []  # sentences, see `describe`
+
+    def describe(self, sentence: str):
+        "Add what stands for the page where it cannot be seen; an empty sentence adds nothing"
+        if sentence := plain_text(sentence):
+            self.description.append(sentence.rstrip(".") + ".")
 
     def picture(self, image: np.ndarray, x: float, y: float):
         "Lay an (h, w, 3) uint8 picture with its top left corner at (x, y), in a thin frame"
@@ -135,6 +143,7 @@ def finish(
     )
     for draw in page.drawings:
         draw(ax)
+    figure.set_label(" ".join(page.description))
     return figure
 
 # %% ../../nbs/5_draw/03_page.ipynb #6d8e1ed2
@@ -150,10 +159,23 @@ def render(
 
 def save_figure(
     path: str | Path,  # a PNG file
-    figure: Figure,
+    figure: Figure,  # its label says in words what it shows
 ):
-    "Write a figure atomically, without a date or a program's name in it"
-    write_png(path, render(figure))
+    "Write a figure atomically, with its words and without a date; ValueError where it has none"
+    if not figure.get_label():
+        raise ValueError(f"the figure {Path(path).name} needs words: figure.set_label('...')")
+    info = PngInfo()
+    info.add_itxt("Description", str(figure.get_label()))
+    with atomic_path(path) as p:
+        Image.fromarray(render(figure)).save(p, "PNG", pnginfo=info, compress_level=6)
+
+
+def description(
+    path: str | Path,  # a PNG file
+) -> str:
+    "What a picture shows, in the words of those who drew it; '' where the file has none"
+    with Image.open(path) as picture:
+        return str(picture.info.get("Description", ""))
 
 # %% ../../nbs/5_draw/03_page.ipynb #8f5a9c73
 UNIT = "local logit, centred over classes"
@@ -179,6 +201,8 @@ def legend(
     page.lines(["0"], MARGIN, y, small)
     page.picture(bar, MARGIN + 18, y + 4)
     page.lines([text], beside, y, small)
+    meaning = f"Colour from 0 to {number_or_text(full_colour)}, {plain_text(unit)}"
+    page.describe(f"{meaning}; the line is the outlined lesion" if outline else meaning)
     if outline:
         _outline_legend(page, beside + text_width(text, SMALL) + 40, y)
     return y + 21
