@@ -164,7 +164,7 @@ def test_calibrated_checkpoint_survives_its_file(fitted):
     assert two.ood_score == pytest.approx(one.ood_score, rel=1e-4) and two.probs == pytest.approx(
         one.probs, abs=1e-4
     )
-    assert two.record["calibrated"] and len(two.notes) >= 2
+    assert two.record["calibrated"] and len(two.verdict.points) == 2
     noise = infer_radiographs(again, films([np.random.default_rng(0).random((200, 200))]))[0]
     for one in (two, noise):
         assert one.record["unlike_training"] is (one.ood_score > 1)
@@ -194,7 +194,7 @@ def test_old_checkpoints_keep_working():
         and one.record["unlike_training"] is None
         and not one.record["calibrated"]
     )
-    assert one.notes == ["The confidence is not calibrated"]
+    assert one.verdict.confidence_words == "not calibrated" and one.verdict.points == ()
 
 
 def test_the_command_writes_a_checkpoint(tmp_path):

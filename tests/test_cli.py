@@ -73,10 +73,8 @@ def test_one_picture(pictures, tmp_path):
         and RESEARCH_USE in done.stdout
     )
     record = json.loads((tmp_path / f"{path.stem}.json").read_text())
-    assert (
-        f"{path.name}: {record['prediction']}, confidence {probability_text(record['confidence'])}"
-        in done.stdout
-    )
+    said = f"{record['prediction']} {probability_text(record['confidence'])}, calibrated on 450"
+    assert done.stdout.index(record["worth"]) < done.stdout.index(said)
     for name, p in record["scores"].items():
         assert f"{name} {probability_text(p)}" in done.stdout
     assert (

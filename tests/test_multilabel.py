@@ -22,7 +22,7 @@ from xray_explain.cli import main
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.evidence.cam import explain, generate_gradcam
 from xray_explain.evidence.head import Ending, PooledLinear, find_ending, find_head
-from xray_explain.infer.inference import infer_radiographs, notes_on
+from xray_explain.infer.inference import infer_radiographs
 from xray_explain.measure.localization import agreement_records
 from xray_explain.measure.reliance import reliance_records
 from xray_explain.measure.study import examine, open_cases
@@ -194,7 +194,7 @@ def test_no_finding_is_said_and_the_likeliest_is_shown(checkpoint):
     healthy.net.classifier.bias -= 1000
     inference = infer_radiographs(healthy, [film()])[0]
     assert inference.prediction == "no finding" and inference.record["findings"] == []
-    assert inference.verdict.startswith(
+    assert inference.verdict.text.startswith(
         f"no finding, likeliest {inference.record['shown']} < 0.001"
     )
 
@@ -380,7 +380,7 @@ def test_a_checkpoint_says_what_was_taken_off():
     checkpoint = Checkpoint(soft, "none", ("a", "b", "c"), Preprocessing((SIDE, SIDE)))
     inference = infer_radiographs(checkpoint, [film()])[0]
     assert inference.probs == pytest.approx(SAID.numpy(), abs=1e-5)
-    assert any("ends in a softmax, which is taken off" in n for n in inference.notes)
+    assert any("ends in a softmax, which is taken off" in n for n in inference.verdict.notes)
     assert find_head(find_ending(soft).before) == PooledLinear(find_head(soft[0]).layout)
     findings = Checkpoint(
         nn.Sequential(fixed(), nn.Sigmoid()), "none", ("a", "b", "c"), Preprocessing((SIDE, SIDE))
@@ -397,7 +397,7 @@ def test_files_of_classes_say_nothing_new(tmp_path):
     net = fixed()
     of_classes = Checkpoint(net, "test_efficientnet", ("a", "b", "c"), Preprocessing((64, 64)))
     assert "activation" not in of_classes.header
-    notes = notes_on(of_classes, infer_radiographs(of_classes, [film()])[0].record)
+    notes = infer_radiographs(of_classes, [film()])[0].verdict.notes
     assert not any("taken off" in note for note in notes)
     of_classes.activation = "sigmoid"
     assert of_classes.header["activation"] == "sigmoid"

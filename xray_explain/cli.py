@@ -84,7 +84,7 @@ def _load(path):
 
         checkpoint = load_checkpoint(path)
     if path is None:
-        print(f"Using the demo checkpoint {checkpoint.name}. {checkpoint.caveat}")
+        print(f"Using the demo checkpoint {checkpoint.name}. {checkpoint.worth}.")
     return checkpoint
 
 
@@ -401,15 +401,28 @@ def _card_parser(p):
     p.add_argument(
         "--output", default="MODEL_CARD.md", metavar="FILE", help="(default: MODEL_CARD.md)"
     )
+    p.add_argument(
+        "--into",
+        metavar="FILE",
+        help="write the checkpoint with the evaluation's figures too, .safetensors, "
+        "so that every verdict says how good its model is",
+    )
 
 
 def card(args) -> int:
     "Write the model card of a checkpoint"
-    from xray_explain.report.card import write_card
+    from xray_explain.model.checkpoint import is_half, save_checkpoint
+    from xray_explain.report.card import measured_by, write_card
 
+    if args.into and not args.evaluation:
+        raise ValueError("--into needs the figures to write, --evaluation evaluation.json")
     checkpoint, evaluation = _load(args.checkpoint), None
     if args.evaluation:
         evaluation = json.loads(Path(args.evaluation).read_text(encoding="utf-8"))
+    if args.into:
+        checkpoint = measured_by(checkpoint, evaluation)
+        save_checkpoint(args.into, checkpoint, half=is_half(args.checkpoint))
+        print(f"written: {args.into}")
     write_card(args.output, checkpoint, evaluation, tuple(args.procedure))
     print(f"written: {args.output}")
     return 0
@@ -664,20 +677,13 @@ def _logits(record: Path) -> dict | None:
 
 def _say_record(checkpoint, record: dict, out: Path):
     "What one picture shows, and where its overlay is"
-    from xray_explain.infer.inference import notes_on
-    from xray_explain.infer.record import verdict_text
+    from xray_explain.infer.verdict import verdict_on
     from xray_explain.read.pixels import printable
     from xray_explain.wording import probability_text
 
-    name, shown = printable(record["image_name"]), record.get("shown", record["prediction"])
-    if "findings" in record:
-        print(f"{name}: {verdict_text(record)}")
-    else:
-        print(f"{name}: {shown}, confidence {probability_text(record['confidence'])}")
+    print(printable(record["image_name"]), *verdict_on(checkpoint, record).lines, sep="\n  ")
     for c, p in record["scores"].items():
         print(f"  {c} {probability_text(p)}")
-    notes = notes_on(checkpoint, record)
-    print(f"  evidence for {shown}: {record['evidence']}", *notes, sep="\n  ")
     for file in ("overlay", "maps"):
         if record[file]:
             print(f"{file}: {printable(str(out / record[file]))}")

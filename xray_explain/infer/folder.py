@@ -36,11 +36,11 @@ from xray_explain.infer.record import (
     NetworkInput,
     NetworkOutput,
     local_logits,
-    overlay_caption,
     overlay_suffix,
     record_of,
 )
 from .results import assemble
+from .verdict import verdict_on
 from ..model.checkpoint import Checkpoint
 from ..read.pixels import RadiographError, plain_name, stem_of
 from ..read.processes import Readers
@@ -123,13 +123,15 @@ def drawing_of(
     checkpoint: Checkpoint, output: NetworkOutput, record: dict, options: Options
 ) -> Drawing:
     "The overlay of a picture, for its predicted class"
+    verdict = verdict_on(checkpoint, record)
     return Drawing(
         local_logits(output.centred, int(output.probs.argmax())),
         checkpoint.preprocessing,
         display_scale(checkpoint),
-        overlay_caption(record),
+        verdict.caption,
         options.overlay_format,
         options.overlay_size,
+        verdict.trusted,
     )
 
 # %% ../../nbs/7_infer/06_folder.ipynb #d39c78be

@@ -61,6 +61,8 @@ def flat(record: dict) -> dict:
     rows, columns = record["image_shape"]
     return {
         "image_name": record["image_name"],
+        "worth": record.get("worth"),
+        "caution": record.get("caution"),
         "prediction": record["prediction"],
         "confidence": record["confidence"],
         **{f"score_{c}": p for c, p in record["scores"].items()},

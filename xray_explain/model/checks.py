@@ -77,7 +77,7 @@ HEADER = (
     "calibration",
     "localization",
 )  # and `preprocessing`; what a file says beside its weights
-_KEYS = {*HEADER, "preprocessing", "novelty", "activation"}
+_KEYS = {*HEADER, "preprocessing", "novelty", "activation", "measured"}
 
 
 def _is_name(name) -> bool:
@@ -234,6 +234,23 @@ def _bad_thresholds(header: dict) -> str:
     first = next(((kind, reason) for kind, reason in reasons if reason), None)
     return f"its threshold of localisation '{first[0]}' {first[1]}" if first else ""
 
+# %% ../../nbs/4_model/03_checks.ipynb #54bfee59
+def _bad_measured(measured) -> str:
+    "What is wrong with the figures of an evaluation; '' for nothing"
+    broken = "what it says of its own evaluation is broken"
+    if not isinstance(measured, dict):
+        return broken
+    if not measured:
+        return ""
+    sensitivity = measured.get("sensitivity", {})
+    if not _is_name(measured.get("data")) or not isinstance(sensitivity, dict):
+        return broken
+    shares = [measured.get("accuracy"), measured.get("macro_auc"), *sensitivity.values()]
+    known = [share for share in shares if share is not None]
+    sane = all(_is_number(share, 0, 1) for share in known) and all(map(_is_name, sensitivity))
+    counted = _is_number(measured.get("num_images"), 1)
+    return "" if known and sane and counted else broken
+
 # %% ../../nbs/4_model/03_checks.ipynb #64f58913
 def _bad_activation(header: dict) -> str:
     activation = header.get("activation", "softmax")
@@ -249,6 +266,7 @@ def bad_use(
     histories = (header.get("training", {}), header.get("calibration", {}))
     reason = bad_preprocessing(header["preprocessing"])
     reason = reason or _bad_activation(header) or _bad_scales(header) or _bad_thresholds(header)
+    reason = reason or _bad_measured(header.get("measured", {}))
     if not reason and not all(isinstance(history, dict) for history in histories):
         return "its history of training or calibration is none"
     return reason

@@ -22,11 +22,13 @@ from PIL import Image as Picture
 from ..draw.figures import draw_comparison, draw_explanation
 from ..draw.gallery import draw_gallery
 from ..draw.overlay import NO_EVIDENCE, Tile
+from ..draw.page import description
 from ..evidence.activation import activation_of, refuse_findings
 from ..evidence.heatmap import contrast_of, display_scale, heatmap_of, strength_in_words
 from ..files import __version__, file_digest, fingerprint
 from ..infer.inference import Inference
-from ..infer.record import verdict_of, verdict_text
+from ..infer.record import verdict_of
+from ..infer.verdict import verdict_text
 from ..measure.selection import select_examples, spread_evenly
 from ..measure.study import Study, shown_case
 from ..model.checkpoint import Checkpoint
@@ -35,13 +37,18 @@ from .annotation import of_true_class
 from ..wording import probability_text
 
 # %% ../../nbs/8_report/06_gallery.ipynb #3ba45375
-def preview(path: str | Path, width: int = 1000) -> Image:
-    "A picture for a page: at most `width` pixels wide, as JPEG"
-    picture = Picture.open(path).convert("RGB")
+def preview(
+    path: str | Path,  # a file that `save_figure` wrote
+    width: int = 1400,  # pixels; a wider picture of radiographs is reduced to it
+) -> Image:
+    "A picture for a page, with the words of those who drew it: a chart as it is, others as JPEG"
+    picture, words = Picture.open(path).convert("RGB"), description(path)
+    if picture.getpixel((0, 0)) == (255, 255, 255):
+        return Image(filename=str(path), alt=words, metadata={"ground": "white"})
     picture.thumbnail((width, 10 * width))
     data = BytesIO()
     picture.save(data, "JPEG", quality=76, optimize=True, progressive=True)
-    return Image(data.getvalue(), format="jpeg")
+    return Image(data.getvalue(), format="jpeg", alt=words)
 
 # %% ../../nbs/8_report/06_gallery.ipynb #b56d5db8
 def case_note(study: Study, i: int) -> str:
@@ -254,16 +261,14 @@ def explanation_figure(
 ) -> Figure:
     "The radiograph and every class's evidence with its probability"
     picture, checkpoint = reduced(inference.radiograph.pixels, side), inference.checkpoint
-    tiles = []
+    verdict, tiles = inference.verdict, []
     for c, name in enumerate(checkpoint.class_names):
         heat = heatmap_of(checkpoint, inference.centred, c, picture.shape, normalize)
-        tiles.append(Tile(picture, heat, None, name, _evidence_text(heat)))
-    title = f"{inference.prediction}, confidence {probability_text(inference.confidence)}"
-    of_findings = activation_of(checkpoint) == "sigmoid"
+        tiles.append(Tile(picture, heat, None, name, _evidence_text(heat), verdict.trusted))
     return draw_explanation(
         tiles,
         list(inference.probs),
-        inference.verdict if of_findings else title,
+        verdict.caption,
         inference.radiograph.name,
         **colour_legend(checkpoint, normalize),
     )
