@@ -8,7 +8,8 @@
     x = checkpoint.preprocessing.tensor(xe.read_radiograph("knee.png"))[None]  # (1, 3, H, W)
     xe.explain(checkpoint, x).evidence  # every class's map from one forward pass, (1, C, h, w)
 
-Rooms, each of which knows only those before it (`files` and `wording` are known to all):
+Rooms, each of which knows only those before it (`files`, `wording`, `display` and `terminal`
+are known to all):
 
     read      a file as a picture, an outline as a mask
     data      data sets, their audit and split; synthetic radiographs
