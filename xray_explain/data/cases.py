@@ -33,7 +33,14 @@ from xray_explain.data.split_file import (
     read_split_file,
     strange_splits,
 )
-from ..read.annotation import STRETCHED, outline_format, stretched_size
+from xray_explain.read.annotation import (
+    OUTLINE_FORMATS,
+    STRETCHED,
+    outline_format,
+    outline_stem,
+    outline_suffixes,
+    stretched_size,
+)
 from ..read.pixels import printable, stem_of
 from ..read.radiograph import find_radiographs, head_of, passed_over
 from ..wording import NO_FINDING, findings_in, findings_text
@@ -315,7 +322,7 @@ _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 # %% ../../nbs/2_data/03_cases.ipynb #3ecf99f4
 def _outline_stem(path: Path) -> str:
     "Whose outline a file is"
-    return stem_of(path.name, (".json",))
+    return outline_stem(path.name)
 
 
 def _unique(
@@ -356,7 +363,13 @@ class _Files(NamedTuple):
     unread: list[Path] = []  # that may hold outlines in others
 
 
+_UNREAD_FORMATS = [kind.name for kind in OUTLINE_FORMATS if not kind.is_read]
 _OUTLINE_FOLDERS = ("annot", "label", "mask", "outline")  # how their names begin
+
+
+def _is_read(path: Path) -> bool:
+    "Whether a file is called as outlines are that are read"
+    return path.suffix.lower() in outline_suffixes(only_read=True)
 
 
 def _unread(folder: Path) -> list[Path]:
@@ -365,11 +378,11 @@ def _unread(folder: Path) -> list[Path]:
     elsewhere = [p for p in below if p.name.lower().startswith(_OUTLINE_FOLDERS)]
     beside = [
         *(folder / "images").rglob("*"),
-        *(p for p in (folder / "Annotations").rglob("*") if p.suffix != ".json"),
+        *(p for p in (folder / "Annotations").rglob("*") if not _is_read(p)),
         *(p for other in elsewhere for p in other.rglob("*")),
     ]
     images = folder / "images"
-    kinds = (".json", ".xml", ".txt", ".csv")  # beside pictures
+    kinds = (*outline_suffixes(), ".csv")  # beside pictures
     return sorted(
         p
         for p in beside
@@ -383,8 +396,8 @@ def _files(folder: Path) -> _Files:
     "Pictures and LabelMe files of a data set; DatasetError without a folder for pictures"
     if not (folder / "images").is_dir():
         raise DatasetError(f"{folder.name} has no folder images")
-    outlines = (folder / "Annotations").rglob("*.json")
-    annotations = sorted(p for p in outlines if not p.name.startswith("."))
+    outlines = (folder / "Annotations").rglob("*")
+    annotations = sorted(p for p in outlines if _is_read(p) and not p.name.startswith("."))
     pictures = find_radiographs(folder / "images")
     return _Files(folder / "images", pictures, annotations, _unread(folder))
 
@@ -507,7 +520,7 @@ def _file_troubles(rows: pd.DataFrame, files: _Files) -> dict[str, Iterable[str]
     used = set(images)
     unused = [p.name for p in files.images if str(p) not in used]
     stray = [p for p in files.annotations if _outline_stem(p) not in named]
-    foreign = [p for p in stray if outline_format(p) in ("COCO JSON", "VGG JSON")]
+    foreign = [p for p in stray if outline_format(p) in _UNREAD_FORMATS]
     shared = sorted({p.name for p in files.annotations if _outline_stem(p) not in unique})
     return {
         "picture in no row": unused,

@@ -16,7 +16,6 @@ import pandas as pd
 from joblib import Parallel, delayed
 from scipy import ndimage
 from skimage.measure import find_contours
-from tqdm.auto import tqdm
 
 from xray_explain.data.anatomy import (
     Projection,
@@ -33,7 +32,8 @@ from .cases import BTXRD_CLASSES, BTXRD_COLUMNS, NORMAL
 from .confounder import Confounder, plant
 from .lesions import KINDS, Site, draw_site, localise
 from ..files import atomic_path, sole_writer, write_table
-from ..read.annotation import Annotation, Lesion, write_annotation
+from ..read.annotation import LABELME, Annotation, Lesion, write_annotation
+from ..terminal import progress_bar
 
 # %% ../../nbs/2_data/10_phantom.ipynb #a28ad632
 OUTLINE_BOUND = 0.02  # of the display's range
@@ -291,7 +291,7 @@ def _write_files(folder: Path, order: _Order, phantom: Phantom) -> None:
     for subfolder, picture in pictures.items():
         if picture is not None:
             _write_picture(folder / subfolder / image_id, picture)
-    outlines = f"{order.name}.json"
+    outlines = f"{order.name}{LABELME.suffix}"
     if phantom.label != NORMAL:
         write_annotation(folder / "Annotations" / outlines, phantom_annotation(phantom, image_id))
     if phantom.confounded and phantom.confounder and phantom.confounder.lesions:
@@ -350,7 +350,7 @@ def _write_set(folder: Path, orders: list[_Order], workers: int, progress: bool)
     done = Parallel(n_jobs=workers, return_as="generator")(
         delayed(_write_one)(folder, order) for order in orders
     )
-    shown = tqdm(done, total=len(orders), desc="phantoms", disable=not progress)
+    shown = progress_bar(done, "drawing", len(orders), progress, "phantom")
     rows, truths = zip(*shown)
     write_table(folder / "phantoms.csv", pd.DataFrame(truths))
     write_table(folder / "dataset.csv", pd.DataFrame(rows))

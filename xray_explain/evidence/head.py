@@ -11,12 +11,16 @@ __all__ = ['TOLERANCE', 'HEADS', 'as_logits', 'checked_classes', 'ClassMaps', 'L
 import copy
 import threading
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+
+from ..display import short_repr
+from ..wording import class_index
 
 # %% ../../nbs/3_evidence/01_head.ipynb #f2d8bc26
 def _both_signs(rows: torch.Tensor, dim: int) -> torch.Tensor:
@@ -43,16 +47,19 @@ def as_logits(
 
 # %% ../../nbs/3_evidence/01_head.ipynb #4b5dec5d
 def checked_classes(
-    classes,  # class indices, or None for all
-    n: int,  # number of classes
+    classes,  # one class or several, by name or index; None for all
+    names: Sequence[str] | int,  # of all classes in their order; how many where they have none
 ) -> tuple[int, ...]:
-    "The classes as a tuple of ints. Raises ValueError for one that the network does not have"
-    classes = tuple(range(n)) if classes is None else tuple(int(c) for c in classes)
-    if not classes or not all(0 <= c < n for c in classes):
-        raise ValueError(f"classes {list(classes)}: the network has the classes 0 to {n - 1}")
-    return classes
+    "The classes as a tuple of indices. Raises ValueError for one that there is not"
+    if classes is None:
+        return tuple(range(names if isinstance(names, int) else len(names)))
+    several = [classes] if isinstance(classes, (str, int, np.integer)) else list(classes)
+    if not several:
+        raise ValueError("classes is empty; name one, or leave it out for all")
+    return tuple(class_index(c, names) for c in several)
 
 # %% ../../nbs/3_evidence/01_head.ipynb #81118ca7
+@short_repr()
 class ClassMaps(NamedTuple):
     "The logits of a batch, and maps of some of its classes"
 

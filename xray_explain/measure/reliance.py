@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, spearmanr
-from tqdm.auto import tqdm
 
 from ..data.cases import Cases
 from ..evidence.activation import refuse_findings
@@ -25,6 +24,7 @@ from .selection import spread_evenly
 from .study import Study
 from ..model.checkpoint import Checkpoint
 from xray_explain.read.annotation import (
+    LABELME,
     AnnotationError,
     annotation_on,
     fitted,
@@ -32,6 +32,7 @@ from xray_explain.read.annotation import (
 )
 from ..read.pixels import stem_of
 from ..read.radiograph import Radiograph
+from ..terminal import progress_bar
 
 # %% ../../nbs/6_measure/10_reliance.ipynb #7cd44cf7
 KINDS = ("removed", "covered", "elsewhere")
@@ -92,7 +93,7 @@ def confounder_mask(
     stored: tuple[int, int] | None = None,  # the same where its pixels were not square
 ) -> np.ndarray:  # shape, uint8, 0 or 1; nothing where it is not outlined
     "What is outlined under a name in the folder `confounders/`"
-    path = counterpart(image, "confounders", ".json")
+    path = counterpart(image, "confounders", LABELME.suffix)
     if path is None:
         return np.zeros(shape, np.uint8)
     annotation = fitted(read_annotation(path), shape, stored=stored)
@@ -163,7 +164,7 @@ def _case_drops(checkpoint, row, cases: Cases, beside) -> dict:
 # %% ../../nbs/6_measure/10_reliance.ipynb #b0583088
 def _can_lose(row, beside) -> bool:
     "Whether there is anything to take away"
-    outlined = bool(beside) and counterpart(row.image, "confounders", ".json") is not None
+    outlined = bool(beside) and counterpart(row.image, "confounders", LABELME.suffix) is not None
     return bool(row.annotation) or outlined or getattr(row, "confounder", "") in beside
 
 
@@ -182,7 +183,7 @@ def reliance_records(
         raise ValueError(f"{cases.name}: no case has an outline, so nothing can be taken away")
     columns = [_column(name, kind) for name in ("", *beside) for kind in KINDS]
     records = []
-    for row in tqdm(rows, desc="taking lesions away", disable=not progress):
+    for row in progress_bar(rows, "taking lesions away", shown=progress, unit="picture"):
         drops = _case_drops(checkpoint, row, cases, beside)
         case = {"image_id": row.image_id, "label": row.label, "group": row.group}
         records.append(case | dict.fromkeys(["prediction", *columns], np.nan) | drops)
