@@ -57,6 +57,9 @@ def home(tmp_path_factory) -> Path:
     lines = [f"few/{p.name},fewer/{pictures[0].name}" for p in pictures[:3]]
     (place / "list.csv").write_text("\n".join(["path,second", *lines]) + "\n")
     (place / "evaluation.json").write_text(json.dumps({"nothing": 1}))
+    stored = Path(__file__).resolve().parents[1] / "results" / "evaluation" / "evaluation.json"
+    figures = json.loads(stored.read_text(encoding="utf-8")) | {"checkpoint": "guess0"}
+    (place / "figures.json").write_text(json.dumps(figures))
     (place / "key").write_text("a" * 64)
     return place
 
@@ -226,6 +229,7 @@ OPTIONS = {
         "--evaluation": ["{home}/evaluation.json"],
         "--procedure": ["xray-explain train set"],
         "--output": ["{out}/elsewhere.md"],
+        "--into": ["{out}/known.safetensors"],
     },
     "report": {
         "reports": ["evaluation"],
@@ -276,6 +280,7 @@ BESIDE = {
     ("view", "--label"): ["--data", "{home}/set"],
     ("split", "--train-on"): ["--by", "fold"],
     ("calibrate", "--split-file"): ["--split", "test", "--split-file", "{home}/many_two.csv"],
+    ("card", "--into"): ["--evaluation", "{home}/figures.json"],
     ("evaluate", "--split"): ["--split-file", "{home}/set_one.csv"],
     ("infer", "--path-column"): ["--manifest", "{home}/list.csv"],
     ("infer", "--engine"): ["--ray-address", "127.0.0.1:2"],

@@ -174,7 +174,7 @@ def model_card(
         "Limits": LIMITS.format(caveat=caveat),
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
-    return f"# {checkpoint.name}\n\n**{RESEARCH_USE}.**\n\n{body}\n"
+    return f"# {checkpoint.name}\n\n**{RESEARCH_USE}.** {checkpoint.worth}.\n\n{body}\n"
 
 
 def write_card(
