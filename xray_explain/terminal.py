@@ -238,12 +238,19 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def _amount(count: int, unit: str) -> str:
+    "'1 picture', '2 pictures', '5', '23.0MB'"
+    if unit == "byte":
+        from tqdm import tqdm
+
+        return tqdm.format_sizeof(count, "B")
+    return f"{count} {unit}{'s' * (count != 1)}".strip()
+
+
 def _progress_line(title: str, count: int, total: int | None, unit: str, seconds: float) -> str:
     "The one line where there is no bar"
-    of = "" if total is None or total == count else f" of {total}"
-    number = total if of else count
-    units = f" {unit}{'s' * (number != 1)}" if unit else ""
-    return f"{title}: {count}{of}{units} in {duration(seconds)}"
+    part = f"{count} of " if total not in (None, count) else ""
+    return f"{title}: {part}{_amount(total if part else count, unit)} in {duration(seconds)}"
 
 # %% ../nbs/03_terminal.ipynb #7ff6bb12
 class _Line:
@@ -295,5 +302,8 @@ def progress_bar(
         return _Line(items, title, total, unit, initial, quiet=not (shown and leave))
     from tqdm.auto import tqdm  # a widget in a notebook
 
-    unit = f" {unit}s" if unit else "it"
-    return tqdm(items, total=total, unit=unit, initial=initial, leave=leave, **options)
+    units = {"": "it", "byte": "B"}.get(unit, f" {unit}s")
+    scaled = unit == "byte"
+    return tqdm(
+        items, total=total, unit=units, unit_scale=scaled, initial=initial, leave=leave, **options
+    )

@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from platformdirs import user_cache_path
-from tqdm.auto import tqdm
 
 from ..read.codecs import HEAD
 from ..read.pixels import SUFFIXES, plain_name, printable
 from ..read.radiograph import passed_over
+from ..terminal import progress_bar
 
 # %% ../../nbs/2_data/01_archive.ipynb #c2d94a62
 class DatasetError(ValueError):
@@ -125,13 +125,8 @@ def _check_amount(
 # %% ../../nbs/2_data/01_archive.ipynb #20ff38c7
 def _copy(zipped: zipfile.ZipFile, wanted: dict, folder: Path, name: str, progress: bool) -> None:
     "Write the members below `folder`"
-    with tqdm(
-        total=sum(m.file_size for m in wanted.values()),
-        unit="B",
-        unit_scale=True,
-        desc=f"unpacking {name}",
-        disable=None if progress else True,
-    ) as bar:
+    total = sum(m.file_size for m in wanted.values())
+    with progress_bar(None, f"unpacking {name}", total, progress, "byte") as bar:
         for parts, info in wanted.items():
             path = folder.joinpath(*parts)
             path.parent.mkdir(parents=True, exist_ok=True)

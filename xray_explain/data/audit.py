@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from xray_explain.data.cases import (
     FLAGS,
@@ -29,6 +28,7 @@ from xray_explain.data.cases import (
 )
 from .duplicates import linked, near_pairs, picture_prints
 from .split_file import as_splits
+from ..display import short_repr
 from xray_explain.read.annotation import (
     Annotation,
     AnnotationError,
@@ -37,6 +37,7 @@ from xray_explain.read.annotation import (
     read_annotation,
 )
 from ..read.pixels import suffix_of
+from ..terminal import progress_bar
 
 # %% ../../nbs/2_data/06_audit.ipynb #0f2d414d
 class Finding(NamedTuple):
@@ -241,7 +242,7 @@ def _read_outlines(jobs: list[tuple], progress: bool) -> list[Finding]:
     read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
         delayed(lambda *job: list(_outline_findings_of(*job)))(*job) for job in jobs
     )
-    shown = tqdm(read, total=len(jobs), desc="outlines", disable=not progress)
+    shown = progress_bar(read, "reading outlines", len(jobs), progress, "outline")
     return [finding for findings in shown for finding in findings]
 
 
@@ -303,6 +304,7 @@ def _measures(usable: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     return spread.set_axis([f"{name}, {measure}" for name, measure in spread.columns], axis=1)
 
 # %% ../../nbs/2_data/06_audit.ipynb #c8f8ea25
+@short_repr()
 @dataclass(frozen=True, eq=False, repr=False)
 class Audit:
     "A data set, the fingerprints of its pictures, and what is wrong; N rows of the table"

@@ -19,11 +19,11 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import NearestNeighbors
-from tqdm.auto import tqdm
 
 from ..read.pixels import RadiographError
 from ..read.processes import Readers
 from ..read.radiograph import Radiograph, read_radiograph
+from ..terminal import progress_bar
 
 # %% ../../nbs/2_data/04_duplicates.ipynb #234cc94d
 SIDE = 16  # frequencies in each direction
@@ -115,7 +115,7 @@ def picture_prints(
         rows = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
             delayed(row)(p) for p in paths
         )
-        shown = tqdm(rows, total=len(paths), desc="reading", disable=not progress)
+        shown = progress_bar(rows, "reading", len(paths), progress, "picture")
         return pd.DataFrame(list(shown), columns=COLUMNS)
 
 # %% ../../nbs/2_data/04_duplicates.ipynb #e8af2e12

@@ -31,6 +31,7 @@ from xray_explain.data.anatomy import (
 from .cases import BTXRD_CLASSES, BTXRD_COLUMNS, NORMAL
 from .confounder import Confounder, plant
 from .lesions import KINDS, Site, draw_site, localise
+from ..display import short_repr
 from ..files import atomic_path, sole_writer, write_table
 from ..read.annotation import LABELME, Annotation, Lesion, write_annotation
 from ..terminal import progress_bar
@@ -126,6 +127,7 @@ def add_lesion(
     return site.kind, KINDS[site.kind](site, local).astype(np.float32)
 
 # %% ../../nbs/2_data/10_phantom.ipynb #5ba88ec9
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Phantom:
     "A synthetic radiograph; pictures are (H, W) floats in [0, 1], bones bright"

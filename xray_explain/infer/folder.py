@@ -22,8 +22,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from ..display import short_repr
 from ..evidence.heatmap import display_scale
 from ..files import write_bytes, write_json
 from .journal import Index, RecordFile, disk_errors, open_run
@@ -45,6 +45,7 @@ from ..model.checkpoint import Checkpoint
 from ..read.pixels import RadiographError, plain_name, stem_of
 from ..read.processes import Readers
 from ..read.sources import TAKEN, Source, Sources, digest, overlay_stem
+from ..terminal import progress_bar
 
 # %% ../../nbs/7_infer/06_folder.ipynb #a92b7120
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
     yield from (begun.popleft() for _ in range(len(begun)))
 
 # %% ../../nbs/7_infer/06_folder.ipynb #2307bb62
+@short_repr()
 @dataclass
 class Work:
     "A batch that the network has seen"
@@ -327,9 +329,7 @@ def run(
     with open_run(out, note, resume) as path, disk_errors(lambda: Index(path).done):
         index = Index(path, _promised(out))
         finished = stages(_unfinished(sources, options.batch_size, index))
-        bar = tqdm(
-            total=count, initial=index.done, desc="explaining", unit="picture", disable=not progress
-        )
+        bar = progress_bar(None, "explaining", count, progress, "picture", index.done)
         try:
             with bar, RecordFile(path) as records, closing(finished):
                 for batch in finished:

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from ..evidence.activation import activation_of, probabilities
 from ..evidence.head import as_logits, find_ending, find_head
@@ -21,6 +20,7 @@ from .bootstrap import mean_estimate
 from .imputation import impute
 from .selection import spread_evenly
 from .study import Study
+from ..terminal import progress_bar
 
 # %% ../../nbs/6_measure/13_faithfulness.ipynb #4ca4eaf9
 SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)  # of the pixels, at which deletion and insertion look
@@ -174,7 +174,7 @@ def faithfulness_records(
 ) -> pd.DataFrame:  # case, map and what `removal_figures` gives
     "Areas under the deletion and insertion curves, and ROAD, of every map of every case"
     rows = []
-    cases = tqdm(canvases, desc="taking pixels away", disable=not progress)
+    cases = progress_bar(canvases, "taking pixels away", shown=progress, unit="picture")
     for i, (canvas, c) in enumerate(zip(cases, classes)):
         grids = {name: of_cases[i] for name, of_cases in maps.items() if i < len(of_cases)}
         score, rng = class_score(checkpoint, int(c)), np.random.default_rng([seed, i])

@@ -16,9 +16,9 @@ from scipy.stats import spearmanr
 from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from tqdm.auto import tqdm
 
 from .bootstrap import mean_estimate
+from ..terminal import progress_bar
 
 # %% ../../nbs/6_measure/14_sanity.ipynb #1447c986
 def stages(net: nn.Module) -> list[list[str]]:
@@ -120,7 +120,7 @@ def sanity_records(
 ) -> pd.DataFrame:  # case, against (a depth or one of `REFERENCES`), correlation
     "Rank correlations of the trained network's maps with those of random networks, and references"
     different_pictures, two_networks = REFERENCES
-    asked = tqdm(networks.items(), desc="random weights", disable=not progress)
+    asked = progress_bar(networks.items(), "random weights", len(networks), progress, "network")
     changed = {name: maps_of(net) for name, net in asked}
     second = changed.pop(two_networks, None)
     pairs: dict = {depth: (trained, maps) for depth, maps in changed.items()}

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from joblib import Parallel, cpu_count, delayed
 from sklearn.model_selection import StratifiedGroupKFold
-from tqdm.auto import tqdm
 
 from ..data.cases import Cases
 from ..read.annotation import in_one_line
@@ -22,6 +21,7 @@ from ..read.pixels import RadiographError, plain_name
 from ..read.preprocessing import Preprocessing
 from ..read.processes import READ_CASE, Readers
 from ..read.sources import Source
+from ..terminal import progress_bar
 
 # %% ../../nbs/4_model/07_batches.ipynb #70d3d9f1
 class TrainingError(ValueError):
@@ -39,7 +39,7 @@ def load_canvases(
         how = preprocessing, cases.stretched, readers
         jobs = (delayed(_canvas_pair)(row, *how) for row in rows)
         read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
-        cases_read = list(tqdm(read, total=len(cases), desc="reading", disable=not progress))
+        cases_read = list(progress_bar(read, "reading", len(cases), progress, "picture"))
     _refuse_unread([read for read in cases_read if isinstance(read, str)], len(cases))
     *pairs, notes = zip(*cases_read)
     if remarks := [note for several in notes for note in several]:

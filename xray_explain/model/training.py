@@ -25,7 +25,6 @@ from sklearn.utils.class_weight import compute_class_weight
 from timm.models import group_modules
 from timm.utils import ModelEmaV3
 from torch import nn
-from tqdm.auto import tqdm
 
 from ..data.cases import Cases
 from ..evidence.cam import evidence_maps, explain
@@ -43,6 +42,7 @@ from .guidance import guidance_loss
 from .recipe import Recipe
 from .weights import CheckpointError
 from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ..terminal import progress_bar, say
 from ..wording import RESEARCH_USE
 
 # %% ../../nbs/4_model/08_training.ipynb #9d3ae5bf
@@ -302,7 +302,7 @@ def train_epoch(trainer: Trainer, pictures, masks, labels, progress: bool = True
     for module in trainer.frozen:
         module.eval()  # the statistics of batch normalisation stay too
     title = f"epoch {number}/{recipe.epochs}"
-    bar = tqdm(batches, desc=title, disable=not progress, leave=False)
+    bar = progress_bar(batches, title, shown=progress, leave=False)
     for n, b in enumerate(bar, 1):
         sums += trainer.step(pictures[b], masks[b], labels[b], rng)
         if progress and n % 10 == 0:
@@ -477,7 +477,7 @@ def _trained(
         note_epoch(trainer, {**losses, **validation_figures(logits, held_labels)})
         _save_progress(trainer, out)
         if progress:
-            tqdm.write("  ".join(f"{k} {v:.4g}" for k, v in trainer.history[-1].items()))
+            say("  ".join(f"{k} {v:.4g}" for k, v in trainer.history[-1].items()))
     summary = _summary(trainer, cases, len(labels), len(held_labels))
     return _checkpoint(trainer, cases.classes, summary, out.name), held_pictures, held_labels
 
