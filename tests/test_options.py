@@ -196,6 +196,7 @@ OPTIONS = {
         "--output": ["{out}/elsewhere.csv"],
         "--by": ["fold"],
         "--train-on": ["b"],
+        "--group": ["fold"],
         "--seed": ["1"],
     },
     "train": {

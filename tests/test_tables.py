@@ -2,6 +2,7 @@
 
 import collections
 import json
+import shutil
 
 import numpy as np
 import openpyxl
@@ -14,6 +15,7 @@ from xray_explain.data.archive import DatasetError
 from xray_explain.data.audit import audit
 from xray_explain.data.cases import read_cases
 from xray_explain.data.phantom import write_phantoms
+from xray_explain.data.split import grouping_words, split_cases
 from xray_explain.data.split_file import read_split_file
 from xray_explain.measure.study import open_cases
 from xray_explain.model.batches import training_split
@@ -372,3 +374,47 @@ def test_the_whole_of_both_sets(shared):
     split_file = shared / "btxrd" / "split.csv"
     bones = read_cases(shared / "btxrd", split_file=split_file)
     assert "The group of each of the 2997 cases is known (1104 groups, none" in bones.caveat
+
+
+def sisters(plan, named):
+    "Cases of several pictures that a split tears, and how many there are"
+    several = named[named.duplicated(keep=False)]
+    splits = plan.set_index("image_id")["split"].reindex(several.index)
+    torn = splits.groupby(several.to_numpy()).nunique() > 1
+    return int(torn.sum()), len(torn)
+
+
+def test_btxrd_is_split_by_case(shared):
+    "The cases that its authors' file names tell, which the table leaves out, stay whole"
+    cases = read_cases(shared / "btxrd", use_split=False)
+    nothing = pd.Series("", cases.table.index)
+    known = pd.read_csv(shared / "btxrd" / "split.csv").set_index("image_id").group
+    first = cases.table[(cases.table.center == 1) & (cases.table.label != "Normal")].image_id
+    plans = [split_cases(cases, nothing, nothing != "", group=group) for group in ((), ("none",))]
+    (torn, several), (torn_by_picture, _) = (sisters(plan, known.loc[first]) for plan in plans)
+    assert several == 329 and torn <= 0.02 * several and torn_by_picture > 0.4 * several
+    assert "center, age, gender" in grouping_words(cases, plans[0])
+    assert "taken as independent" in grouping_words(cases, plans[1], ["none"])
+
+
+def test_a_split_says_what_it_grouped_by(phantoms, tmp_path, capsys):
+    folder = tmp_path / "set"
+    shutil.copytree(phantoms, folder)
+    (folder / "phantoms.csv").unlink()  # so that it counts as BTXRD
+    table = pd.read_csv(folder / "dataset.csv").assign(center=1, age=range(24), gender="M")
+    table.loc[:2, "age"] = 50
+    table.loc[3, "age"] = None
+    table.to_csv(folder / "dataset.csv", index=False)
+    assert main(["split", str(folder), "--output", str(tmp_path / "split.csv")]) == 0
+    said = capsys.readouterr().out
+    assert "grouped by rows that agree in center, age, gender, " in said
+    assert "1 pictures have a gap there and stand alone" in said
+    plan = pd.read_csv(tmp_path / "split.csv", dtype=str)
+    assert plan.group.nunique() == 24 and set(plan.grouped_by) != {""}
+    caveat = read_cases(folder, split_file=tmp_path / "split.csv").caveat
+    assert caveat.startswith("Pictures whose rows agree in center, age, gender, ")
+    table["ward"] = ["a", "a", *"bcdefghijklmnopqrstuvw"]
+    table.to_csv(folder / "dataset.csv", index=False)
+    by_ward = ["--group", "ward", "--output", str(tmp_path / "ward.csv")]
+    assert main(["split", str(folder), *by_ward]) == 0
+    assert pd.read_csv(tmp_path / "ward.csv").group.nunique() == 23

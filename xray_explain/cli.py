@@ -169,22 +169,30 @@ def _split_parser(p):
         metavar="VALUE",
         help="values of that column that train and validate (default: the commonest)",
     )
+    p.add_argument(
+        "--group",
+        nargs="+",
+        default=[],
+        metavar="COLUMN",
+        help="rows that agree in these columns stay on one side, or 'none' (default: the table's "
+        "groups, a patient's or case's column, or of BTXRD centre, age, sex and subtype)",
+    )
     _add(p, "seed", 0, "of the dealing")
 
 
 def split(args) -> int:
     "Write a split file"
     from xray_explain.data.cases import read_cases
-    from xray_explain.data.split import plan_split, split_summary
+    from xray_explain.data.split import grouping_words, plan_split, split_summary
     from xray_explain.data.split_file import write_split_file
 
     cases = read_cases(args.data, label=args.label, use_split=False)
     _say_problems(cases)
-    plan = plan_split(cases, args.by, args.train_on, args.seed)
+    plan = plan_split(cases, args.by, args.train_on, args.seed, group=args.group)
     write_split_file(args.output, plan)
     print(split_summary(plan).to_string())
-    doubles, groups = (plan.duplicate_of != "").sum(), plan.group.nunique()
-    print(f"{doubles} pictures have doubles, which are on one side; {groups} groups in all")
+    print(grouping_words(cases, plan, args.group))
+    print(f"{(plan.duplicate_of != '').sum()} pictures have doubles, which are on one side")
     print(read_cases(args.data, split_file=args.output, label=args.label).caveat)
     print(f"written: {args.output}", RESEARCH_USE, sep="\n")
     return 0
