@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESEARCH_USE', 'UNLIKE_TRAINING', 'NO_FINDING', 'MOST_NAMED', 'probability_text', 'is_missing', 'interval_text',
-           'findings_text', 'findings_in', 'known_names', 'unknown_name', 'one_of', 'class_index']
+           'findings_text', 'findings_in', 'known_names', 'meant_name', 'unknown_name', 'one_of', 'class_index']
 
 # %% ../nbs/01_wording.ipynb #2e4c7317
 import difflib
@@ -84,6 +84,16 @@ def known_names(names: Iterable, most: int = MOST_NAMED) -> str:
     return (", ".join(names[:most]) or "none") + more
 
 
+def meant_name(
+    asked,  # a name that is none of these
+    names: Iterable,  # those there are
+) -> str:
+    "', did you mean 'gradcam'?' with the nearest name; '' where none is near"
+    folded = {str(name).casefold(): str(name) for name in reversed(list(names))}
+    near = difflib.get_close_matches(str(asked).casefold(), folded, 1, 0.6)
+    return f", did you mean {folded[near[0]]!r}?" if near else ""
+
+
 def unknown_name(
     asked,  # a name that is none of these
     names: Iterable,  # those there are
@@ -92,11 +102,11 @@ def unknown_name(
 ) -> str:
     "One line for an error: what was asked for, the name that is nearest to it, and all there are"
     names = [str(name) for name in names]
-    folded = {name.casefold(): name for name in reversed(names)}
-    near = difflib.get_close_matches(str(asked).casefold(), folded, 1, 0.6)
     there = known_names(names if listed is None else listed)
-    meant = f", did you mean {folded[near[0]]!r}? There are " if near else "; there are "
-    return f"unknown {noun} {str(asked)[:80]!r}{meant}{there}"
+    meant = meant_name(asked, names)
+    return (
+        f"unknown {noun} {str(asked)[:80]!r}{meant + ' There' if meant else '; there'} are {there}"
+    )
 
 # %% ../nbs/01_wording.ipynb #bed053e0
 def one_of(

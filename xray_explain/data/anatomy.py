@@ -14,6 +14,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ..display import short_repr
+
 # %% ../../nbs/2_data/07_anatomy.ipynb #1b1bf365
 # attenuation per mm near 60 keV
 MU_SOFT = 0.0205
@@ -233,6 +235,7 @@ def draw_scene(
     )
 
 # %% ../../nbs/2_data/07_anatomy.ipynb #bfe45fde
+@short_repr()
 @dataclass(frozen=True)
 class Projection:
     "What the beam crosses: coordinates in mm, and attenuation without unit, all maps (H, W)"

@@ -44,7 +44,7 @@ from xray_explain.read.annotation import (
 )
 from ..read.pixels import printable, stem_of
 from ..read.radiograph import find_radiographs, head_of, passed_over
-from ..wording import NO_FINDING, findings_in, findings_text
+from ..wording import NO_FINDING, findings_in, findings_text, meant_name
 
 # %% ../../nbs/2_data/03_cases.ipynb #2461d6ba
 NORMAL = "Normal"  # the class without lesions, in BTXRD and, by this name, in any other data set
@@ -250,9 +250,9 @@ def _column_and_names(table: pd.DataFrame, label: str) -> tuple[str, dict[str, s
     for column in sorted(table.columns, key=len, reverse=True):  # a colon may be part of a name
         if label.startswith(f"{column}:"):
             return column, _renaming(label.removeprefix(f"{column}:"), label)
-    raise DatasetError(
-        f"the table has no column {label.partition(':')[0]}; {_columns_there(table)}"
-    )
+    column = label.partition(":")[0]
+    meant = meant_name(column, table.columns)
+    raise DatasetError(f"the table has no column {column}{meant or ';'} {_columns_there(table)}")
 
 
 def _columns_there(table: pd.DataFrame) -> str:
@@ -646,7 +646,7 @@ class Cases:
         if chosen.empty:
             there = ", ".join(s for s in self.table["split"].unique() if s) or "none"
             raise DatasetError(
-                f"{self.name} has no cases in split {name!r}; splits with cases: {there}"
+                f"{self.name} has no cases in split {str(name)!r}; splits with cases: {there}"
             )
         return replace(self, table=chosen)
 

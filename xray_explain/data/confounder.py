@@ -15,6 +15,7 @@ import numpy as np
 from .anatomy import Scene
 from .cases import BTXRD_CLASSES
 from ..read.annotation import Annotation, Lesion
+from ..wording import one_of
 
 # %% ../../nbs/2_data/09_confounder.ipynb #6d8f8061
 CONFOUNDERS = ("marker", "border", "exposure")
@@ -43,11 +44,8 @@ def _check(confounder: Confounder) -> None:
     "ValueError for another kind or class, or a number out of its range"
     kind, label = confounder.kind, confounder.label
     rate, strength = confounder.rate, confounder.strength
-    if kind not in CONFOUNDERS:
-        raise ValueError(f"unknown confounder '{kind}': there are {', '.join(CONFOUNDERS)}")
-    if label not in BTXRD_CLASSES:
-        names = ", ".join(BTXRD_CLASSES)
-        raise ValueError(f"unknown class '{label}': a confounder goes with one of {names}")
+    one_of(kind, CONFOUNDERS, "confounder")
+    one_of(label, BTXRD_CLASSES, "class")
     if not 0 <= rate <= 1:
         raise ValueError(f"the rate of a confounder lies in [0, 1], not at {rate}")
     if not 0 < strength <= 1:

@@ -13,12 +13,14 @@ import cv2
 import numpy as np
 
 from .anatomy import MU_CORTEX, MU_SOFT, MU_SPONGE, Bone, Projection, Scene, chord
+from ..display import short_repr
 
 # %% ../../nbs/2_data/08_lesions.ipynb #9f411bde
 AREA_RANGE = (0.003, 0.10)  # of the picture
 STRENGTH_RANGE = (0.7, 1.0)
 
 # %% ../../nbs/2_data/08_lesions.ipynb #7dd54366
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Site:
     "Where a lesion sits and how it is made; lengths in mm"
@@ -35,6 +37,7 @@ class Site:
     dials: np.ndarray  # (6,) in [0, 1], for a kind's own choices
 
 # %% ../../nbs/2_data/08_lesions.ipynb #4321714a
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Local:
     "The picture in a lesion's own coordinates: maps (H, W)"

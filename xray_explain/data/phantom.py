@@ -35,6 +35,7 @@ from ..display import short_repr
 from ..files import atomic_path, sole_writer, write_table
 from ..read.annotation import LABELME, Annotation, Lesion, write_annotation
 from ..terminal import progress_bar
+from ..wording import one_of
 
 # %% ../../nbs/2_data/10_phantom.ipynb #a28ad632
 OUTLINE_BOUND = 0.02  # of the display's range
@@ -186,10 +187,7 @@ def make_phantom(
     confounder: Confounder | None = None,  # laid over the finished picture
 ) -> Phantom:
     "One phantom with its twin and its outline; ValueError for another class"
-    if label not in BTXRD_CLASSES:
-        names = ", ".join(BTXRD_CLASSES)
-        raise ValueError(f"unknown class '{label}': phantoms are made for {names}")
-    phantom = _make_plain(seed, label, size)
+    phantom = _make_plain(seed, one_of(label, BTXRD_CLASSES, "class"), size)
     return _confound(phantom, draw_scene(seed, size), confounder) if confounder else phantom
 
 # %% ../../nbs/2_data/10_phantom.ipynb #11e8a230

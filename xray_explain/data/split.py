@@ -17,6 +17,7 @@ from .archive import DatasetError
 from .cases import SUBTYPES, Cases
 from .duplicates import duplicate_of, linked, picture_prints
 from .split_file import EXCLUDED, SPLITS
+from ..wording import meant_name
 
 # %% ../../nbs/2_data/05_split.ipynb #84296f89
 def joined_groups(
@@ -62,7 +63,8 @@ def _named(table: pd.DataFrame, asked: str) -> str:
     name = asked if asked in table else other_spelling.get(asked, asked)
     if name not in table:
         names = ", ".join(map(str, table.columns))
-        raise DatasetError(f"there is no column {asked} to split by; there are {names}")
+        meant = meant_name(asked, table.columns) or ";"
+        raise DatasetError(f"there is no column {asked} to split by{meant} there are {names}")
     return name
 
 

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from ..display import short_repr
 from .page import number_or_text
 from ..wording import RESEARCH_USE
 
@@ -29,6 +30,7 @@ def _canvas(width: float, height: float) -> Figure:
     return figure
 
 # %% ../../nbs/5_draw/06_charts.ipynb #1a4920d1
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class OneClass:
     "A class against the rest: N cases and the probability that each got for it"

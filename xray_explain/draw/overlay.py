@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..display import short_repr
 from .lettering import font, plain_text, shorten, text_width
 from ..read.geometry import resized
 
@@ -157,6 +158,7 @@ def _line(borders: list[np.ndarray], shape: tuple[int, int], width: int) -> np.n
     return resized(fine.astype(np.float32) / 255, shape)[..., None]
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #e01da134
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Tile:
     "A radiograph with a heatmap and, where known, the lesion's mask; all three of one shape"

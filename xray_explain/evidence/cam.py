@@ -79,7 +79,7 @@ class Explanation:
         return centred_evidence(self.evidence, self.activation)
 
     def __repr__(self):
-        return _as_text(self)
+        return f"Explanation({_as_text(self)})"
 
     @safely_html
     def _repr_html_(self):
@@ -91,13 +91,13 @@ def _name(explanation: Explanation, c: int) -> str:
 
 
 def _as_text(e: Explanation) -> str:
-    "One line: how many pictures, which maps"
+    "How many pictures, which maps"
     pictures, (h, w) = len(e.logits), e.evidence.shape[2:]
     names = known_names((_name(e, c) for c in e.classes), 6)
     sums = ", its sum is the logit" if e.exact else ""
     return (
-        f"Explanation({pictures} picture{'s' * (pictures != 1)}: {e.method} "
-        f"on {h} x {w} cells for {names}; {e.kind}{sums})"
+        f"{pictures} picture{'s' * (pictures != 1)}: {e.method} on {h} x {w} cells "
+        f"for {names}; {e.kind}{sums}"
     )
 
 # %% ../../nbs/3_evidence/05_cam.ipynb #3af44299

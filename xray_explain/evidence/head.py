@@ -53,7 +53,8 @@ def checked_classes(
     "The classes as a tuple of indices. Raises ValueError for one that there is not"
     if classes is None:
         return tuple(range(names if isinstance(names, int) else len(names)))
-    several = [classes] if isinstance(classes, (str, int, np.integer)) else list(classes)
+    one = isinstance(classes, str) or not hasattr(classes, "__iter__") or np.ndim(classes) == 0
+    several = [classes] if one else list(classes)
     if not several:
         raise ValueError("classes is empty; name one, or leave it out for all")
     return tuple(class_index(c, names) for c in several)

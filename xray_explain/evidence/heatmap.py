@@ -10,6 +10,8 @@ __all__ = ['NORMALIZATIONS', 'FAINT', 'enlarge', 'positive_heatmap', 'display_sc
 import cv2
 import numpy as np
 
+from ..wording import class_index, one_of
+
 # %% ../../nbs/3_evidence/04_heatmap.ipynb #71e12efb
 def enlarge(
     grid: np.ndarray,  # (h, w) map
@@ -44,21 +46,26 @@ def display_scale(checkpoint) -> float | None:
 # %% ../../nbs/3_evidence/04_heatmap.ipynb #e33e4c1a
 def _on_picture(checkpoint, local: np.ndarray, shape: tuple[int, int], normalize: str):
     "Local logits (h, w) as a heatmap over a picture"
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f"normalize is 'absolute' or 'image', not {normalize!r}")
+    one_of(normalize, NORMALIZATIONS, "normalize")
     over = checkpoint.preprocessing.geometry(shape).to_source(local)
     return positive_heatmap(over, display_scale(checkpoint) if normalize == "absolute" else None)
+
+
+def _index(checkpoint, asked: int | str, maps: np.ndarray) -> int:
+    "A class's place among (C, h, w) maps, by the checkpoint's names or by number"
+    return class_index(asked, getattr(checkpoint, "class_names", None) or len(maps))
 
 
 def heatmap_of(
     checkpoint,  # with `preprocessing` and `evidence_scale`
     centred: np.ndarray,  # (C, h, w) evidence of one case, centred over classes
-    class_idx: int,
+    class_idx: int | str,  # or its name
     shape: tuple[int, int],  # of the picture it shall lie on
     normalize: str = "absolute",  # or 'image'
 ) -> np.ndarray:  # shape, float32 in [0, 1]
-    "A class's evidence as a heatmap over a picture; ValueError for another `normalize`"
-    local: np.ndarray = centred[class_idx] * centred[class_idx].size
+    "A class's evidence as a heatmap over a picture; ValueError for another class or `normalize`"
+    of_class: np.ndarray = centred[_index(checkpoint, class_idx, centred)]
+    local: np.ndarray = of_class * of_class.size
     return _on_picture(checkpoint, local, shape, normalize)
 
 # %% ../../nbs/3_evidence/04_heatmap.ipynb #6867f829
@@ -81,12 +88,13 @@ def strength_in_words(heatmap: np.ndarray) -> str:
 def contrast_of(
     checkpoint,  # with `preprocessing` and `evidence_scale`
     evidence: np.ndarray,  # (C, h, w) evidence of one case, centred or not
-    class_idx: int,  # why this one
-    other_idx: int,  # rather than that one
+    class_idx: int | str,  # why this one, by index or name
+    other_idx: int | str,  # rather than that one
     shape: tuple[int, int],  # of the picture it shall lie on
     normalize: str = "absolute",  # or 'image'
 ) -> np.ndarray:  # shape, float32 in [0, 1]
-    "Where the evidence for one class exceeds that for another; ValueError for another `normalize`"
-    difference: np.ndarray = evidence[class_idx] - evidence[other_idx]
+    "Where the evidence for one class exceeds another's; ValueError for a name that there is not"
+    one, other = (_index(checkpoint, c, evidence) for c in (class_idx, other_idx))
+    difference: np.ndarray = evidence[one] - evidence[other]
     local: np.ndarray = difference * difference.size
     return _on_picture(checkpoint, local, shape, normalize)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMATS', 'CARRIED', 'READ', 'DRAW', 'NetworkInput', 'NetworkOutput', 'local_logits', 'above_operating_point',
            'verdict_of', 'record_of', 'overlay_suffix', 'encoded', 'shown_picture', 'carried_picture', 'Drawing',
-           'overlay_text', 'draw_overlay', 'overlay_file', 'read_to_draw', 'draw']
+           'overlay_text', 'heated', 'draw_overlay', 'overlay_file', 'read_to_draw', 'draw']
 
 # %% ../../nbs/7_infer/01_record.ipynb #8e288ce5
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..display import short_repr
 from ..draw.overlay import create_overlay, stamp, unit_range
 from ..evidence.activation import activation_of, called_names, centred_evidence
 from ..evidence.heatmap import display_scale, evidence_strength, positive_heatmap
@@ -26,6 +27,7 @@ from ..read.sources import Source, content
 from ..wording import RESEARCH_USE, findings_text
 
 # %% ../../nbs/7_infer/01_record.ipynb #1899eb59
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class NetworkInput:
     "A picture as the network sees it, and what its record and its overlay need beside"
@@ -37,6 +39,7 @@ class NetworkInput:
     notes: tuple[str, ...] = ()  # what is doubtful about the reading, a line each
 
 # %% ../../nbs/7_infer/01_record.ipynb #f6cf96fd
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class NetworkOutput:
     "What a network gives for one picture"
@@ -173,6 +176,7 @@ def carried_picture(
     return np.rint(255 * shown_picture(film, side)).astype(np.uint8)
 
 # %% ../../nbs/7_infer/01_record.ipynb #b01fe469
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Drawing:
     "An overlay to be drawn"
@@ -194,6 +198,16 @@ def overlay_text(caption: str, strength: str, columns: int) -> str:
     return f"{caption}{evidence} · {use}"
 
 
+def heated(
+    pixels: np.ndarray,  # (H, W) float in [0, 1]
+    drawing: Drawing,
+) -> np.ndarray:  # (H, W, 3) uint8 RGB
+    "The heatmap over the picture, without a word"
+    geometry = drawing.preprocessing.geometry(pixels.shape)
+    heat = positive_heatmap(geometry.to_source(drawing.local), drawing.scale)
+    return create_overlay(np.repeat(pixels[..., None], 3, axis=2), heat, drawing.trusted)
+
+
 def draw_overlay(
     pixels: np.ndarray,  # (H, W) float in [0, 1]
     drawing: Drawing,
@@ -201,11 +215,9 @@ def draw_overlay(
     "The heatmap over the picture, with what it shows and the research-use line"
     geometry = drawing.preprocessing.geometry(pixels.shape)
     top, _, _ = geometry.peak(drawing.local)
-    heat = positive_heatmap(geometry.to_source(drawing.local), drawing.scale)
-    grey = np.repeat(pixels[..., None], 3, axis=2)
     strength = evidence_strength(top, drawing.scale)
     text = overlay_text(drawing.caption, strength, pixels.shape[1])
-    return stamp(create_overlay(grey, heat, drawing.trusted), text)
+    return stamp(heated(pixels, drawing), text)
 
 # %% ../../nbs/7_infer/01_record.ipynb #e1f7d39c
 def _reduction(side: int):

@@ -8,6 +8,8 @@ __all__ = ['select_examples', 'spread_evenly']
 # %% ../../nbs/6_measure/04_selection.ipynb #df77b44d
 import numpy as np
 
+from ..wording import class_index
+
 # %% ../../nbs/6_measure/04_selection.ipynb #95e9abbc
 def _first(
     chosen: np.ndarray,  # (N,) bool array, the candidates
@@ -22,7 +24,7 @@ def select_examples(
     y_true,  # (N,) true classes as integers
     y_pred,  # (N,) predicted classes as integers
     y_prob,  # (N, C) probabilities
-    class_idx: int,  # the class in question, 0 to C-1
+    class_idx: int,  # the class in question, 0 to C - 1: what `y_true` calls it
     k: int = 3,  # at most this many of each kind
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (tp, fp, fn) indices, each of length 0 to k
     "TP and FP by highest probability, FN by lowest, ties by index; ValueError for unfit shapes"
@@ -32,8 +34,7 @@ def select_examples(
             f"y_true, y_pred and y_prob must be (N,), (N,) and (N, C), "
             f"got {y_true.shape}, {y_pred.shape} and {y_prob.shape}"
         )
-    if not 0 <= class_idx < y_prob.shape[1]:
-        raise ValueError(f"class_idx must be 0 to {y_prob.shape[1] - 1}, got {class_idx}")
+    class_idx = class_index(class_idx, y_prob.shape[1])
     of_class, called = y_true == class_idx, y_pred == class_idx
     prob = y_prob[:, class_idx]
     tp = _first(of_class & called, -prob, k)

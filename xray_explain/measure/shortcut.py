@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.cases import Cases
+from ..display import short_repr
 from ..evidence.cam import explain
 from ..evidence.heatmap import enlarge
 from .bootstrap import group_weights, mean_estimate
@@ -23,6 +24,7 @@ from ..model.checkpoint import Checkpoint
 from ..wording import interval_text
 
 # %% ../../nbs/6_measure/11_shortcut.ipynb #3759a705
+@short_repr()
 @dataclass
 class Suspect:
     "Something that is no sign of the disease, in the N pictures of a study"

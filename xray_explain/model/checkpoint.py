@@ -19,7 +19,16 @@ from torch import nn
 
 from ..evidence.activation import ACTIVATIONS
 from ..evidence.head import find_ending, find_head
-from ..files import PACKAGE, __version__, atomic_path, fingerprint, six_digits
+from xray_explain.files import (
+    NO_CHECKPOINT,
+    NO_WEIGHTS,
+    PACKAGE,
+    __version__,
+    atomic_path,
+    existing_file,
+    fingerprint,
+    six_digits,
+)
 from xray_explain.model.checks import (
     HEADER,
     bad_network,
@@ -44,6 +53,7 @@ from xray_explain.model.weights import (
 )
 from ..read.pixels import printable
 from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ..wording import known_names
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #d8d28e7b
 def _share(value) -> str:
@@ -151,6 +161,12 @@ class Checkpoint(_Described):
     activation: str = "softmax"  # or 'sigmoid': independent findings, several or none in a picture
     measured: dict = field(default_factory=dict)  # how good it was on other cases, by its card
     name: str = "untitled"
+
+    def __repr__(self):
+        names = known_names(self.class_names, 6)
+        outputs = "findings" if self.activation == "sigmoid" else "classes"
+        network = f"{self.architecture} for the {outputs} {names}"
+        return f"Checkpoint({self.name!r}, {network}; {self.worth_short})"
 
     @property
     def header(self) -> dict:
@@ -445,9 +461,7 @@ def load_checkpoint(
     path: str | Path | None = None,  # safetensors or PyTorch, by its content; None: the demo
 ) -> Checkpoint:
     "A classifier ready for use; raises CheckpointError, before anything runs, for a file unfit"
-    path = Path(path or DEMO)
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: there is no such checkpoint")
+    path = existing_file(path or DEMO, NO_CHECKPOINT, CheckpointError)
     header, weights, outputs = _read(path)
     net = _build(header, outputs)
     net.load_state_dict(weights)
@@ -466,8 +480,7 @@ def _open_gates(net: nn.Module, names):
 
 def _start_weights(path: Path, wanted: dict) -> dict:
     "Those of a file whose names and shapes are wanted, by the network's names"
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: there are no such weights")
+    existing_file(path, NO_WEIGHTS, CheckpointError)
     weights = read_tensors(path)[1] if is_safetensors(path) else weights_in(unpickled(path))
     tensors = {k: t for k, t in (weights or {}).items() if isinstance(t, torch.Tensor)}
     opening = wrapper_of(map(str, tensors), wanted)

@@ -9,6 +9,8 @@ __all__ = ['TERMS', 'share_term', 'overlap_term', 'outside_term', 'guidance_loss
 import torch
 import torch.nn.functional as F
 
+from ..wording import one_of
+
 # %% ../../nbs/4_model/06_guidance.ipynb #3e9310a0
 def share_term(
     e: torch.Tensor,  # (N, h, w) centred local logits of the true class
@@ -47,8 +49,7 @@ def guidance_loss(
     form: str = "overlap",  # one of `TERMS`
 ) -> torch.Tensor:  # a number, 0 where no case has an outline
     "Mean of a term over the cases with an outline; ValueError for an unknown form"
-    if form not in TERMS:
-        raise ValueError(f"the form of guidance is one of {', '.join(TERMS)}, not {form!r}")
+    one_of(form, TERMS, "form of guidance")
     # by weights and not by picking cases, because a GPU would have to wait for their number
     outlined = masks.flatten(1).amax(1)
     centred = evidence - evidence.mean(1, keepdim=True)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..display import short_repr
+
 # %% ../../nbs/4_model/01_novelty.ipynb #c36a303c
 def stage_means(
     net: nn.Module,  # a timm network in evaluation mode
@@ -26,6 +28,7 @@ def stage_means(
 UNLIKE = "unlike the pictures this model was trained on: do not trust class or heatmap"
 
 
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Novelty:
     "Where the fingerprints of familiar pictures lie; D channels, r axes"

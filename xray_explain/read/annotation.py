@@ -12,6 +12,7 @@ import base64
 import json
 import stat
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -25,6 +26,7 @@ from PIL import Image
 from skimage.draw import polygon
 from skimage.measure import find_contours
 
+from ..display import short_repr
 from ..files import write_json
 from .pixels import MAX_PIXELS, plain_name, printable, quiet, stem_of
 from .radiograph import Radiograph
@@ -155,6 +157,7 @@ KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Lesion:
     "One outlined lesion, in pixels of the picture"
@@ -196,6 +199,13 @@ class Annotation:
     shape: tuple[int, int] | None  # rows and columns of the picture, where known
     image_name: str  # the picture's file name
     notes: tuple[str, ...] = ()  # what was not used or is doubtful, a line each
+
+    def __repr__(self):
+        kinds = Counter(lesion.kind for lesion in self.lesions)
+        outlined = ", ".join(f"{number} {kind}" for kind, number in kinds.items()) or "nothing"
+        size = " on {} x {} pixels".format(*self.shape) if self.shape else ""
+        notes = f", {len(self.notes)} note{'s' * (len(self.notes) > 1)}" if self.notes else ""
+        return f"Annotation({self.image_name!r}: {outlined} outlined{size}{notes})"
 
     def scale(
         self,

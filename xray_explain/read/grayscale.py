@@ -14,6 +14,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
+from ..display import short_repr
+
 # %% ../../nbs/1_read/02_grayscale.ipynb #08e0d870
 def numbers(
     ds: Dataset,
@@ -171,6 +173,7 @@ def _entries(
 _DEPTHS = (8, 10, 12, 14, 16)  # usual ones
 
 
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class LookUp:
     "A look-up table"

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import cv2
 import numpy as np
 
-from .geometry import Geometry, resized
+from .geometry import FITS, Geometry, resized
 from .radiograph import Radiograph, read_radiograph
 
 if TYPE_CHECKING:
     import torch
+from ..wording import one_of
 
 # %% ../../nbs/1_read/06_preprocessing.ipynb #b12e2f34
 CONTRASTS = ("none", "stretch", "clahe")
@@ -27,7 +28,8 @@ def enhance(
     pixels: np.ndarray,  # (H, W) float32 in [0, 1]
     contrast: str,  # one of CONTRASTS
 ) -> np.ndarray:  # (H, W) float32 in [0, 1]
-    "A picture with its contrast changed"
+    "A picture with its contrast changed; ValueError for another contrast"
+    one_of(contrast, CONTRASTS, "contrast")
     if contrast == "clahe":
         clahe = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8))
         return clahe.apply(np.round(pixels * 255).astype(np.uint8)) / np.float32(255)
@@ -52,11 +54,6 @@ READINGS = ("full", "reduced")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]):
-    if value not in choices:
-        raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
-
-
 @dataclass(frozen=True)
 class _Settings:
     "What a network wants of its pictures"
@@ -69,8 +66,9 @@ class _Settings:
     reading: str = "full"  # 'reduced': a large JPEG is decoded at 1/2, 1/4 or 1/8 of its sides
 
     def __post_init__(self):
-        _check_choice("contrast", self.contrast, CONTRASTS)
-        _check_choice("reading", self.reading, READINGS)
+        one_of(self.fit, FITS, "fit")
+        one_of(self.contrast, CONTRASTS, "contrast")
+        one_of(self.reading, READINGS, "reading")
 
     def geometry(self, shape: tuple[int, int]) -> Geometry:
         "Between a picture of this shape and the canvas"
