@@ -22,8 +22,8 @@ from xray_explain.read.sources import from_folder
 torch.manual_seed(0)
 model = Checkpoint(build_net(sys.argv[3], 3).eval().requires_grad_(False), sys.argv[3], ("Normal", "Benign", "Malignant"), Preprocessing())
 sources, count = from_folder(sys.argv[1])
-done, failed = run(model, sources, count, sys.argv[2], Options(16, overlay_size=128), workers=int(sys.argv[4]), progress=False)
-assert (done, failed) == (count, 0)
+counts = run(model, sources, count, sys.argv[2], Options(16, overlay_size=128), workers=int(sys.argv[4]), progress=False)
+assert (counts.explained, counts.failed) == (count, 0)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 

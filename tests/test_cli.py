@@ -103,7 +103,9 @@ def test_folder_with_bad_files(pictures, tmp_path):
     results = json.loads((tmp_path / "out" / "batch_results.json").read_text())
     assert [r["image_name"] for r in results] == [p.name for p in good] and len(results) == 12
     passed = "passed over: 2 system or backup files, 2 text files, 1 DICOMDIR"
-    assert f"{passed}\n12 explained, 3 failed" in done.stdout
+    unlike = sum(r["unlike_training"] for r in results)
+    summary = f"12 explained, {unlike} unlike the training, 3 failed; {passed}\n"
+    assert summary in done.stdout
     counts = {"DICOMDIR": 1, "system or backup file": 2, "text file": 2}
     assert json.loads((tmp_path / "out" / "passed_over.json").read_text()) == counts
     named = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]

@@ -222,7 +222,7 @@ def broken_folder(model, picture, tmp_path, count):
     folder, out = fill(tmp_path / "in", picture, count), tmp_path / "out"
     spoilt = spoil(folder, 0.05)
     sources, found = from_folder(folder)
-    done, failed = run(
+    counts = run(
         model[0], sources, found, out, Options(16, overlay_format="none"), workers=2, progress=False
     )
     records, failures = (
@@ -232,7 +232,7 @@ def broken_folder(model, picture, tmp_path, count):
     assert sorted(keys) == sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*.jpg") if p.is_file()
     )
-    assert len(set(keys)) == len(keys) and (done, failed) == (len(records), len(failures))
+    assert len(set(keys)) == len(keys) and (counts.explained, counts.failed) == (len(records), len(failures))
     assert {f["image_name"] for f in failures} == set(spoilt)
     for f in failures:
         assert spoilt[f["image_name"]] in f["reason"] and Path(f["image_name"]).name in f["reason"]
@@ -263,7 +263,7 @@ def test_names_in_several_folders_do_not_meet(model, picture, tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), picture)
     sources, count = from_folder(folder)
-    assert run(model[0], sources, count, tmp_path / "out", progress=False) == (6, 0)
+    assert run(model[0], sources, count, tmp_path / "out", progress=False).explained == 6
     records = json.loads((tmp_path / "out" / "batch_results.json").read_text())
     assert len({r["overlay"] for r in records}) == 6
     for r in records:
@@ -326,8 +326,8 @@ def test_full_disk_is_one_line_and_resumable(model, picture, tmp_path):
         RunError, match="disk is full .* 8 pictures are finished and kept: free some space"
     ):
         run(model[0], sources, count, tmp_path / "out", Options(4), FullAfter, progress=False)
-    assert run(model[0], sources, count, tmp_path / "out", Options(4), progress=False) == (20, 0)
-    assert run(model[0], sources, count, tmp_path / "whole", Options(4), progress=False) == (20, 0)
+    assert run(model[0], sources, count, tmp_path / "out", Options(4), progress=False).explained == 20
+    assert run(model[0], sources, count, tmp_path / "whole", Options(4), progress=False).explained == 20
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 

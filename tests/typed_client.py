@@ -28,7 +28,7 @@ cases: xe.Cases = xe.read_cases("films", classes=("Normal", "Malignant"))
 phantom: Phantom = xe.make_phantom(3, "Benign", size=256)
 records, failures = xe.infer_folder(model, "films", Path("results"), workers=2)
 sources, count = from_folder("films")
-done, failed = run(model, sources, count, "results", Options(overlay_format="none"))
+counts = run(model, sources, count, "results", Options(overlay_format="none"))
 
 # what is wrong is noticed: an ignore without an error is an error
 xe.load_checkpoint(3)  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 from io import StringIO
+from itertools import groupby
 
 # %% ../nbs/03_terminal.ipynb #1cc6ffcc
 def terminal_width() -> int | None:
@@ -93,6 +94,7 @@ class Column:
     spare: bool = False  # may be left out
     right: bool = False  # numbers of one kind, digit below digit
     style: str = ""  # such as 'bold red', where there are colours
+    head: bool = False  # says what a row is of; where none does, the first one
 
 
 _WORDS = 18  # columns of the screen that text which wraps should have at the least
@@ -146,14 +148,18 @@ def _grid(columns: Sequence[Column], rows: list[list[str]], width: int | None):
 
 # %% ../nbs/03_terminal.ipynb #078b47f7
 def _record(columns: Sequence[Column], row: list[str], width: int | None) -> str:
-    "A row as a few lines below its first cell"
-    cells = list(zip(columns, row))[1:]
-    # a name and its value stay together
-    pairs = [f"{c.name} {cell}".replace(" ", _HARD) for c, cell in cells if not c.wraps]
-    short = [f"  {', '.join(pairs)}"] if pairs else []
-    long = [f"  {c.name}: {cell}" for c, cell in cells if c.wraps and cell]
-    lines = [wrapped(line, width, "") for line in short] + [wrapped(line, width) for line in long]
-    return "\n".join([row[0], *lines]).replace(_HARD, " ")
+    "A row as a few lines below what it is of"
+    heads = {i for i, c in enumerate(columns) if c.head} or {0}
+    head = " ".join(filter(None, (row[i] for i in sorted(heads))))
+    cells = [(c, cell) for i, (c, cell) in enumerate(zip(columns, row)) if i not in heads]
+    lines = []
+    for wraps, group in groupby(cells, lambda pair: pair[0].wraps):
+        if wraps:
+            lines += [wrapped(f"  {c.name}: {cell}", width) for c, cell in group if cell]
+        else:  # a name and its value stay together
+            pairs = [f"{c.name} {cell}".replace(" ", _HARD) for c, cell in group]
+            lines.append(wrapped(f"  {'; '.join(pairs)}", width, ""))
+    return "\n".join([head, *lines]).replace(_HARD, " ")
 
 # %% ../nbs/03_terminal.ipynb #a01186f3
 def _drawn(columns: Sequence[Column], table: Iterable[Sequence], width: int | None, rest: str):
@@ -199,13 +205,16 @@ def frame_columns(
     frame,  # pandas' table
     wraps: Sequence[str] = (),  # columns of words
 ) -> tuple[list[Column], list[list[str]]]:
-    "The columns and rows of a data frame, its index first and each name of it once in a row"
+    "The columns and rows of a data frame, its index, by which a row is known, first"
     from pandas.api.types import is_numeric_dtype
 
     index = [str(name or "") for name in frame.index.names]
     right = [str(c) for c in frame.columns if is_numeric_dtype(frame[c])]
     names = index + [str(c) for c in frame.columns]
-    columns = [Column(name, wraps=name in wraps, right=name in right) for name in names]
+    columns = [
+        Column(name, name in wraps, right=name in right, head=i < len(index))
+        for i, name in enumerate(names)
+    ]
     filled = frame.astype(object).where(frame.notna(), "-").reset_index()
     rows = [[_figure(cell) for cell in row] for row in filled.itertuples(index=False)]
     return columns, rows
@@ -244,7 +253,7 @@ def _amount(count: int, unit: str) -> str:
         from tqdm import tqdm
 
         return tqdm.format_sizeof(count, "B")
-    return f"{count} {unit}{'s' * (count != 1)}".strip()
+    return f"{count} {unit}{'s' * (count != 1)}" if unit else str(count)
 
 
 def _progress_line(title: str, count: int, total: int | None, unit: str, seconds: float) -> str:

@@ -242,7 +242,7 @@ def _read_outlines(jobs: list[tuple], progress: bool) -> list[Finding]:
     read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
         delayed(lambda *job: list(_outline_findings_of(*job)))(*job) for job in jobs
     )
-    shown = progress_bar(read, "reading outlines", len(jobs), progress, "outline")
+    shown = progress_bar(read, "reading", len(jobs), progress, "outline")
     return [finding for findings in shown for finding in findings]
 
 

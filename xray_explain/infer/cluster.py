@@ -10,7 +10,9 @@ __all__ = ['CHAPTER', 'batch_row', 'work_of', 'read_row', 'ExplainRow', 'draw_ro
 import os
 import pickle
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import chdir
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -122,7 +124,9 @@ def _join(ray, address: str):
     here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     where = {"address": address} if address else here
     try:
-        ray.init(**where, log_to_driver=False, logging_level="ERROR")
+        # workers import from the folder that this is called in; there is nothing in Python's own
+        with chdir(sys.prefix):
+            ray.init(**where, log_to_driver=False, logging_level="ERROR")
     except Exception as e:  # Ray raises plain ones as well
         reason = str(e).splitlines()[0][:120]
         raise RunError(

@@ -39,13 +39,14 @@ from xray_explain.infer.record import (
     overlay_suffix,
     record_of,
 )
-from .results import assemble
+from .results import RunCounts, assemble
 from .verdict import verdict_on
 from ..model.checkpoint import Checkpoint
 from ..read.pixels import RadiographError, plain_name, stem_of
 from ..read.processes import Readers
 from ..read.sources import TAKEN, Source, Sources, digest, overlay_stem
 from ..terminal import progress_bar
+from ..wording import one_of
 
 # %% ../../nbs/7_infer/06_folder.ipynb #a92b7120
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ class Options:
             ("precision", self.precision, PRECISIONS),
             ("overlay format", self.overlay_format, FORMATS),
         ):
-            if value not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+            one_of(value, known, name)
         if self.batch_size < 1:
             raise ValueError(f"a batch has at least one picture, not {self.batch_size}")
         if self.overlay_size < 0:
@@ -320,7 +320,7 @@ def run(
     device: str = "cpu",
     resume: bool = True,  # go on with a run in this folder; False: start anew
     progress: bool = True,
-) -> tuple[int, int]:  # how many are explained and how many failed, all in all
+) -> RunCounts:  # of all pictures, those of an earlier start among them
     "Explain pictures into a folder of results; raises RunError where that cannot begin or go on"
     out = Path(output_dir)
     # what cannot be used must not cost the records

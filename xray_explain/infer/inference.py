@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Inference', 'infer_radiographs', 'read_twice', 'infer_image', 'infer_folder', 'picture_folder', 'spread_paths',
-           'results_table']
+           'results_rows', 'results_table']
 
 # %% ../../nbs/7_infer/07_inference.ipynb #63ab3524
 import json
@@ -13,21 +13,31 @@ from pathlib import Path
 
 import numpy as np
 
+from ..display import SIDE, card, safely_html
 from ..evidence.heatmap import NORMALIZATIONS, display_scale, heatmap_of
 from .network import Network
 from xray_explain.infer.record import (
     Drawing,
     draw_overlay,
+    heated,
     local_logits,
     record_of,
     verdict_of,
 )
 from .verdict import Verdict, verdict_on, verdict_text
 from ..model.checkpoint import Checkpoint
+from ..read.geometry import reduced
 from ..read.pixels import printable
 from ..read.preprocessing import Preprocessing
-from ..read.radiograph import Radiograph, find_radiographs, read_radiograph
-from ..wording import probability_text
+from xray_explain.read.radiograph import (
+    NOT_DRAWN,
+    Radiograph,
+    contact_print,
+    find_radiographs,
+    read_radiograph,
+)
+from ..terminal import Column, table_text
+from ..wording import RESEARCH_USE, class_index, one_of, probability_text
 
 # %% ../../nbs/7_infer/07_inference.ipynb #6fa17ae3
 class _Concluded:
@@ -95,27 +105,54 @@ class Inference(_Concluded):
     exact: bool  # evidence sums to the logits
     ood_score: float | None = None  # above 1: unlike the training; None: it cannot be told
 
-    def heatmap(self, class_idx: int | None = None, normalize: str = "absolute") -> np.ndarray:
-        "(H, W) float32 in [0, 1] over the picture; the predicted class unless told otherwise"
-        c = self.class_idx if class_idx is None else class_idx
+    def __repr__(self):
+        return f"Inference({self.radiograph.name!r}: {self.verdict.caption})"
+
+    @safely_html
+    def _repr_html_(self):
+        return _as_card(self)
+
+    def heatmap(
+        self, class_idx: int | str | None = None, normalize: str = "absolute"
+    ) -> np.ndarray:
+        """(H, W) float32 in [0, 1] over the picture, of a class by name or index
+
+        The likeliest unless told otherwise; ValueError for a class that there is not"""
+        c = self._class(class_idx)
         return heatmap_of(self.checkpoint, self.centred, c, self.radiograph.shape, normalize)
 
-    def overlay(self, class_idx: int | None = None, normalize: str = "absolute") -> np.ndarray:
-        "(H, W, 3) uint8 RGB, with class, probability and the research-use line"
-        if normalize not in NORMALIZATIONS:
-            raise ValueError(f"normalize is 'absolute' or 'image', not {normalize!r}")
-        c = self.class_idx if class_idx is None else class_idx
-        verdict = self.verdict
+    def overlay(
+        self, class_idx: int | str | None = None, normalize: str = "absolute"
+    ) -> np.ndarray:
+        "(H, W, 3) uint8 RGB, with class, probability and the research-use line; see `heatmap`"
+        return draw_overlay(self.radiograph.pixels, self.drawing(class_idx, normalize))
+
+    def drawing(self, class_idx: int | str | None = None, normalize: str = "absolute") -> Drawing:
+        "What an overlay is drawn from; see `heatmap`"
+        one_of(normalize, NORMALIZATIONS, "normalize")
+        c, verdict = self._class(class_idx), self.verdict
         if class_idx is not None:
-            verdict = verdict.of_class(self.checkpoint.class_names[c], self.probs[c])
-        drawing = Drawing(
+            verdict = verdict.of_class(self.checkpoint.class_names[c], float(self.probs[c]))
+        return Drawing(
             local_logits(self.centred, c),
             self.checkpoint.preprocessing,
             display_scale(self.checkpoint) if normalize == "absolute" else None,
             verdict.caption,
             trusted=verdict.trusted,
         )
-        return draw_overlay(self.radiograph.pixels, drawing)
+
+    def _class(self, asked: int | str | None) -> int:
+        return self.class_idx if asked is None else class_index(asked, self.checkpoint.class_names)
+
+# %% ../../nbs/7_infer/07_inference.ipynb #80c3dd55
+def _as_card(inference: Inference) -> str:
+    "What a notebook shows: the overlay in small, and the verdict's lines"
+    film, verdict = inference.radiograph, inference.verdict
+    image = heated(reduced(film.pixels, SIDE), inference.drawing())
+    alt = f"The radiograph in small, with heat where the evidence for {verdict.shown} lies"
+    drawn = contact_print(image, alt, film.burned_in)
+    lines = (*verdict.lines, "" if drawn else NOT_DRAWN)
+    return card(film.name, lines, drawn, RESEARCH_USE)
 
 # %% ../../nbs/7_infer/07_inference.ipynb #ed1adf75
 def infer_radiographs(
@@ -213,23 +250,36 @@ def spread_paths(folder: Path, most: int | None = None) -> list[Path]:
     return [paths[i] for i in np.linspace(0, len(paths) - 1, most).round().astype(int)]
 
 # %% ../../nbs/7_infer/07_inference.ipynb #bfd8b5ef
-def _verdict_columns(record: dict) -> list[tuple[str, str]]:
+def _verdict_cells(record: dict) -> list[tuple[Column, str]]:
     "Class, confidence, every probability; of findings, which may be many, those that are called"
     if "findings" in record:
-        return [("findings", verdict_text(record)), ("shown", record["shown"])]
-    scores = [(c, probability_text(p)) for c, p in record["scores"].items()]
-    confidence = probability_text(record["confidence"])
-    return [("prediction", record["prediction"]), ("confidence", confidence), *scores]
+        findings = Column("findings", wraps=True), verdict_text(record)
+        return [findings, (Column("shown"), record["shown"])]
+    confidence = Column("confidence", right=True), probability_text(record["confidence"])
+    scores = [
+        (Column(printable(c), spare=True, right=True), probability_text(p))
+        for c, p in record["scores"].items()
+    ]
+    return [(Column("prediction"), record["prediction"]), confidence, *scores]
 
 
-def results_table(records: list[dict]) -> str:
-    "Picture, class, confidence and each class's probability, or the findings, as text"
-    from tabulate import tabulate
+def results_rows(
+    records: list[dict],  # entries of batch_results.json
+) -> tuple[list[Column], list[list[str]]]:
+    "Picture, caution, class, confidence, probabilities, or the findings, as for `table_text`"
+    rows = [_verdict_cells(record) for record in records]
+    none = [Column("prediction"), Column("confidence")]
+    columns = [column for column, _ in rows[0]] if records else none
+    caution = Column("caution", wraps=True, style="bold red")
+    return [Column("image"), caution, *columns, Column("evidence")], [
+        [printable(r["image_name"]), r["caution"], *(text for _, text in row), r["evidence"]]
+        for r, row in zip(records, rows)
+    ]
 
-    verdicts = [_verdict_columns(record) for record in records]
-    columns = [name for name, _ in verdicts[0]] if records else ["prediction", "confidence"]
-    rows = (
-        [printable(r["image_name"]), *(text for _, text in verdict), r["evidence"], r["caution"]]
-        for r, verdict in zip(records, verdicts)
-    )
-    return tabulate(rows, ["image", *columns, "evidence", "caution"], disable_numparse=True)
+
+def results_table(
+    records: list[dict],
+    width: int | None = None,  # columns of the screen; None: as wide as it gets
+) -> str:
+    "The same as text"
+    return table_text(*results_rows(records), width)
