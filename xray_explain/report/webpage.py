@@ -21,12 +21,11 @@ from bs4.element import Tag
 from IPython import display
 from PIL import Image
 
+from ..display import short_repr
 from ..draw.page import description
 from ..wording import RESEARCH_USE
 
-if (
-    TYPE_CHECKING
-):  # with nbconvert the slowest import of all, for reports that only say what they show
+if TYPE_CHECKING:  # nbconvert's imports take longer than what most of a report does with this
     from nbformat import NotebookNode
 
 # %% ../../nbs/8_report/00_webpage.ipynb #7ff90d38
@@ -182,7 +181,6 @@ _PRINT = """
   figure, figure [popover]:not(:popover-open), .place { width: fit-content; aspect-ratio: auto; }
   figure img { width: auto; max-width: 100%; max-height: 205mm; }
   figure button, figure .enlarge { display: none; }
-  thead { display: table-header-group; }
   .table { overflow: visible; }
   table { font-size: 8pt; }
   th, td { padding: 0.8mm 1.4mm; }
@@ -232,17 +230,22 @@ def _heading_above(tag: Tag) -> str:
     return heading.get_text(" ", strip=True) if heading else "this page"
 
 
-def _size(image: Tag) -> tuple[int, int]:
-    "(width, height) in pixels of a picture that the page holds"
-    data = str(image["src"]).partition(",")[2]
-    with Image.open(BytesIO(base64.b64decode(data))) as picture:
-        return picture.size
+def _size(image: Tag) -> tuple[int, int] | None:
+    "(width, height) in pixels; None of a drawing, and of a picture that the page does not hold"
+    data = str(image.get("src", "")).partition(",")[2]
+    try:
+        with Image.open(BytesIO(base64.b64decode(data))) as picture:
+            return picture.size
+    except (ValueError, OSError):
+        return None
 
 
 def _framed(image: Tag, number: int):
     "A picture as a figure that can be enlarged"
     image["alt"] = alt = str(image.get("alt") or f"Picture of {_heading_above(image)}")
-    (width, height), ground = _size(image), " ".join(image.attrs.pop("class", []))
+    if (size := _size(image)) is None:
+        return
+    (width, height), ground = size, " ".join(image.attrs.pop("class", []))
     name = html.escape(alt.split(". ")[0].rstrip("."))
     frame = f"""<figure class="{ground}" style="--wide: {width}px; --shape: {width} / {height}">
 <div class="place"><div popover id="picture-{number}"><button class="close" autofocus
@@ -255,6 +258,7 @@ popovertarget="picture-{number}" popovertargetaction="hide">Close</button></div>
     inside.append(image)
 
 # %% ../../nbs/8_report/00_webpage.ipynb #c27b1611
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Captioned:
     "A table under a caption, with all its rows, columns and words: pandas would show some"
