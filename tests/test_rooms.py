@@ -161,7 +161,7 @@ def test_the_shortest_use_in_the_docstring_works(tmp_path, monkeypatch):
 
     import xray_explain as xe
 
-    code = xe.__doc__.split("\n\nRooms")[0].split("\n\n", 1)[1]
+    code = xe.__doc__.split("\n\nNames")[0].split("\n\n", 1)[1]
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("knee.png", (xe.make_phantom(3, "Benign", size=200).image * 255).astype("uint8"))
     names: dict = {}

@@ -8,8 +8,18 @@
     x = checkpoint.preprocessing.tensor(xe.read_radiograph("knee.png"))[None]  # (1, 3, H, W)
     xe.explain(checkpoint, x).evidence  # every class's map from one forward pass, (1, C, h, w)
 
-Rooms, each of which knows only those before it (`files`, `wording`, `display` and `terminal`
-are known to all):
+Names, by what they are for; `help(xe.explain)` explains one, with its parameters and an example:
+
+    read      read_radiograph -> Radiograph; read_annotation -> Annotation; load_annotation_mask;
+              RadiographError says in one line what is wrong with a file
+    data      read_cases -> Cases; make_phantom and write_phantoms give data to try things on
+    model     load_checkpoint -> Checkpoint; save_checkpoint
+    explain   explain -> Explanation; generate_gradcam; denormalize_tensor
+    infer     infer_image -> Inference; infer_radiographs; infer_folder
+    measure   examine -> Study; compute_cam_iou; select_examples
+    show      InferenceView; create_overlay; build_gallery_grid; run_report
+
+Rooms, each of which knows only those before it (those without a folder are known to all):
 
     read      a file as a picture, an outline as a mask
     data      data sets, their audit and split; synthetic radiographs
@@ -30,5 +40,14 @@ __version__ = "0.1.0"
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_attached, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __all__ = [*__all__, "__version__"]
+
+
+def __getattr__(name):
+    item = _attached(name)
+    if name not in __all__:
+        return item  # a room
+    from .guide import explained
+
+    return explained(name, item)

@@ -87,11 +87,11 @@ def known_names(names: Iterable, most: int = MOST_NAMED) -> str:
 def meant_name(
     asked,  # a name that is none of these
     names: Iterable,  # those there are
-) -> str:
-    "', did you mean 'gradcam'?' with the nearest name; '' where none is near"
+) -> str:  # goes on with 'are' and their list
+    "', did you mean 'gradcam'? There' with the nearest name, '; there' where none is near"
     folded = {str(name).casefold(): str(name) for name in reversed(list(names))}
-    near = difflib.get_close_matches(str(asked).casefold(), folded, 1, 0.6)
-    return f", did you mean {folded[near[0]]!r}?" if near else ""
+    near = difflib.get_close_matches(str(asked).casefold(), folded, 1, 0.75)
+    return f", did you mean {folded[near[0]]!r}? There" if near else "; there"
 
 
 def unknown_name(
@@ -104,9 +104,7 @@ def unknown_name(
     names = [str(name) for name in names]
     there = known_names(names if listed is None else listed)
     meant = meant_name(asked, names)
-    return (
-        f"unknown {noun} {str(asked)[:80]!r}{meant + ' There' if meant else '; there'} are {there}"
-    )
+    return f"unknown {noun} {str(asked)[:80]!r}{meant} are {there}"
 
 # %% ../nbs/01_wording.ipynb #bed053e0
 def one_of(

@@ -288,7 +288,7 @@ def explain(
     model,  # a timm network, or a checkpoint with `net` and `temperature`
     x: torch.Tensor,  # (B, 3, H, W) normalised pictures
     *,
-    method: str = "gradcam",  # one of `METHODS`
+    method: str = "gradcam",  # or 'gradcam++', 'layercam', 'occlusion' and so on, see `METHODS`
     kind: str | None = None,  # 'additive', 'gradient', or None: additive where the head allows it
     layer=None,  # a module or its dotted name; None: the last features
     classes=None,  # one or several to map, by name or index; None: all; slow methods pay for each

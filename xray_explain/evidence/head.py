@@ -420,6 +420,7 @@ _ENDINGS = {
 }
 
 
+@short_repr()
 class Ending(NamedTuple):
     "What a network's outputs are, and the network before that"
 
