@@ -3,23 +3,25 @@
 PYTHON ?= python3
 DATA ?=
 CHECKPOINT ?=
-OUTPUT ?= results
+OUTPUT ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # the command line's options from the variables that were given
-OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") --output-dir "$(OUTPUT)"
+OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(OUTPUT),--output-dir "$(OUTPUT)")
 
-.PHONY: help setup report gradcam infer view lab docs test test-slow test-notebooks test-clean constraints readme clean
+.PHONY: help setup report results gradcam infer view lab docs test test-slow test-notebooks test-clean constraints readme clean
 
 help:
-	@echo "make report     every report and inference into $(OUTPUT)/ (DATA=folder CHECKPOINT=file for your own)"
+	@echo "make report     every report and inference into results/own/NAME/, which git does not see"
+	@echo "                (DATA=folder CHECKPOINT=file for your own, OUTPUT=folder for another place)"
 	@echo "make gradcam    the galleries and the annotation report"
 	@echo "make infer      inference"
 	@echo "make view       the view in the browser"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make docs       the documentation as a site into _docs/"
+	@echo "make results    the stored reports of the example in results/, for whoever changed what they show"
 	@echo "make test       all tests, small; make test-slow: full sizes"
 
 setup: $(READY)
@@ -33,6 +35,10 @@ $(READY): settings.ini setup.py constraints.txt
 
 report: setup
 	$(BIN)/xray-explain report $(OPTIONS)
+
+# the only command that changes what is stored of the example; without seconds, which are others in every run
+results: setup
+	$(BIN)/xray-explain report --output-dir results --set timing=false
 
 gradcam: setup
 	$(BIN)/xray-explain report gallery annotation $(OPTIONS)

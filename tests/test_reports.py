@@ -4,6 +4,7 @@ import ast
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bs4 import BeautifulSoup
 
 from xray_explain.cli import main
 from xray_explain.data.phantom import write_phantoms
@@ -33,8 +35,10 @@ from xray_explain.report.run import (
     report_notebook,
     report_parameters,
     run_report,
+    write_index,
 )
 from xray_explain.report.schema import annotation_schema, evaluation_schema, faithfulness_schema
+from xray_explain.report.webpage import headline_of
 from xray_explain.wording import RESEARCH_USE
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +48,7 @@ FEW = {"faithfulness": {"cases": 3, "method_cases": 1, "slow_cases": 1, "resampl
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_phantoms(
+    folder = write_phantoms(
         tmp_path_factory.mktemp("reports") / "set",
         per_class=5,
         seed=32,
@@ -52,6 +56,10 @@ def data(tmp_path_factory):
         workers=1,
         progress=False,
     )
+    table = pd.read_csv(folder / "dataset.csv")
+    # so many groups that pandas would leave some out
+    table.assign(center=range(len(table))).to_csv(folder / "dataset.csv", index=False)
+    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -133,7 +141,8 @@ def test_the_page_says_what_the_figures_say(results):
     page = html.unescape((results / "reports" / "annotation.html").read_text())
     assert 3 <= len(report["sentences"]) <= 6
     for sentence in report["sentences"]:
-        assert re.sub("[`]", "", sentence) in re.sub("</?code>", "", page)
+        # the first stands behind what the model is worth, in the same sentence
+        assert re.sub("[`]", "", sentence)[1:] in re.sub("</?code>", "", page)
 
 
 def test_another_threshold_needs_no_network(results, data, cache, tmp_path):
@@ -161,6 +170,18 @@ def test_another_threshold_needs_no_network(results, data, cache, tmp_path):
     assert [c["hit"] for c in after["per_image"]] == [c["hit"] for c in before["per_image"]]
 
 
+def test_no_table_is_cut_by_a_library(results):
+    "A page has all rows of the groups, more than pandas shows unless it is told to, and no row of dots"
+    report = json.loads((results / "evaluation" / "evaluation.json").read_text())
+    assert len(report["by_group"]) > 60
+    soup = BeautifulSoup((results / "reports" / "evaluation.html").read_text(), "html.parser")
+    rows = [len(table.select("tbody tr")) for table in soup.select("table")]
+    assert len(report["by_group"]) in rows
+    for page in (results / "reports").glob("*.html"):
+        cells = BeautifulSoup(page.read_text(), "html.parser").select("td, th")
+        assert not [c for c in cells if c.get_text(strip=True) in ("...", "…")], page.name
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_pages_stand_alone(results, name):
     page = (results / "reports" / f"{name}.html").read_text()
@@ -170,9 +191,108 @@ def test_pages_stand_alone(results, name):
         and "<script" not in page
         and "@import" not in page
     )
-    assert "import pandas" not in page and "data:image/jpeg;base64" in page
+    assert "import pandas" not in page and re.search("data:image/(png|jpeg);base64", page)
+    assert "rows ×" not in page, "pandas has left rows out"
     assert "Traceback" not in page
     assert "Where this comes from" in page and page.count("(SHA-256, ") == 1
+
+
+@pytest.fixture(scope="module")
+def pages(results):
+    "The pages of a run and their index, read"
+    paths = [write_index(results), *(results / "reports" / f"{r}.html" for r in REPORTS)]
+    return {path.stem: BeautifulSoup(path.read_text(), "html.parser") for path in paths}
+
+
+def test_every_page_has_a_title_of_its_own(pages, data):
+    "The report, the data, the model"
+    titles = [page.title.text for page in pages.values()]
+    assert len(set(titles)) == len(pages) == 6
+    assert all(title.endswith(f" · {data.name} · bone_phantoms_b0") for title in titles)
+    assert all(page.html["lang"] == "en" for page in pages.values())
+    assert all(page.body.find(True).text == RESEARCH_USE for page in pages.values())
+
+
+def test_pictures_are_described_by_those_who_drew_them(pages):
+    words = {name: [i["alt"] for i in page.select("img")] for name, page in pages.items()}
+    every = sum(words.values(), [])
+    assert len(set(every)) == len(every) == 8
+    assert not [text for text in every if len(text) < 80 or re.search(r"[Nn]o description", text)]
+    assert not [text for text in every if re.fullmatch(r"\S+\.(png|jpe?g)", text)]
+    for text, name in zip(words["gallery"], ("Normal", "Benign", "Malignant")):
+        assert text.startswith(f"{name}: right and wrong. True positives: "), text
+        assert f"{name}, called {name} " in text
+    assert "Confusion matrix: true Normal: " in words["evaluation"][0]
+    assert "Areas under deletion: " in words["faithfulness"][0]
+    assert "over it the evidence for Normal " in words["inference"][0]
+
+
+def test_tables_are_named_and_their_headers_say_of_what(pages):
+    tables = [table for page in pages.values() for table in page.select("table")]
+    assert len(tables) > 10
+    assert all(table.caption.get_text(strip=True) for table in tables)
+    assert all(cell.get("scope") for table in tables for cell in table.select("th"))
+
+
+def test_the_index_links_what_a_run_made_and_names_what_it_did_not(
+    results, data, monkeypatch, tmp_path, capsys
+):
+    for name in ("gallery", "annotation"):
+        for kind in ("html", "ipynb"):
+            (tmp_path / "reports").mkdir(exist_ok=True)
+            shutil.copy(results / "reports" / f"{name}.{kind}", tmp_path / "reports")
+
+    def run(name, output_dir, **parameters):
+        if name != "gallery":
+            raise ReportError(f"the {name} report: no <{name}>", "; beside it")
+        return Path(output_dir) / name
+
+    monkeypatch.setattr("xray_explain.report.run.run_report", run)
+    asked = ["gallery", "annotation", "evaluation"]
+    assert main(["report", *asked, "--data", str(data), "--output-dir", str(tmp_path)]) == 1
+    heard = capsys.readouterr()
+    assert str(tmp_path / "index.html") in heard.out.replace("\n", "")
+    index = BeautifulSoup((tmp_path / "index.html").read_text(), "html.parser")
+    text = index.main.get_text(" ", strip=True)
+    assert "2 could not be made: annotation, evaluation." in text
+    links = [a["href"] for a in index.select("a")]
+    assert links == ["reports/gallery.html", "reports/annotation.html"]
+    assert all((tmp_path / link).is_file() for link in links)
+    assert "Could not be made: no <annotation>. The page is of an earlier run, and says:" in text
+    assert text.endswith("Could not be made: no <evaluation>.")
+    for name in ("gallery", "annotation"):
+        first = headline_of(nbformat.read(results / "reports" / f"{name}.ipynb", 4)).sentence
+        assert re.sub(r"\W", "", first) in re.sub(r"\W", "", text)
+
+
+SEEN = """() => [...document.querySelectorAll('figure img, .table, pre')]
+  .filter((e) => e.getBoundingClientRect().right > innerWidth).length"""
+
+
+def test_pages_in_a_browser(browser, pages, results):
+    "Without network, light and dark, by the rules for accessible pages; on a narrow screen; on paper"
+    import axe_playwright_python
+
+    axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    for name in pages:
+        asked = []
+        with browser.new_context(offline=True, bypass_csp=True) as window:
+            page = window.new_page()
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto((results / ("" if name == "index" else "reports") / f"{name}.html").as_uri())
+            assert not [url for url in asked[1:] if not url.startswith("data:")]
+            page.evaluate(axe)
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                found = page.evaluate("() => axe.run()")
+                assert len(found["passes"]) > 10
+                assert not found["violations"], (name, scheme, found["violations"])
+            page.set_viewport_size({"width": 390, "height": 844})
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, name
+            assert page.evaluate(SEEN) == 0, name
+            page.set_viewport_size({"width": 688, "height": 900})  # 182 mm of A4
+            page.emulate_media(media="print")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 688, name
 
 
 def test_no_place_of_this_machine(results, data):
@@ -269,7 +389,8 @@ def test_an_installed_wheel_has_the_reports(data, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr and "encryption" not in done.stderr
-    assert (away / "results" / "reports" / "inference.html").is_file()
+    own = away / "results" / "own" / Path(data).name
+    assert (own / "reports" / "inference.html").is_file()
 
 
 @pytest.mark.parametrize("wrong", ["treshold=0.3", "threshold"])
@@ -401,11 +522,14 @@ PARAMETERS = {
         "full": Row(True, ("faithfulness/faithfulness.json", "page"), {"data": "{few_data}"}),
         "resamples": Row(30, ("faithfulness/faithfulness.json", "page")),
         "seed": Row(1, ("faithfulness/faithfulness.json", "faithfulness/*.png", "page")),
+        "timing": Row(False, ("page",)),
         "cache": Row(False, ("cache",), {"cache": True}),
     },
     "inference": {
         "data": Row("{other_data}", ("inference/batch_results.json", "page")),
         "label": Row(MERGED, ("live",), {"label": ""}),
+        "split_file": Row("{split_file}", ("inference/batch_results.json", "page")),
+        "split": Row("train", ("inference/batch_results.json", "page"), CONFOUNDED),
         "checkpoint": Row("{other_checkpoint}", ("inference/batch_results.json", "page")),
         "output_dir": Row("{elsewhere}", ("inference/batch_results.json",)),
         "max_images": Row(2, ("inference/batch_results.json", "page")),

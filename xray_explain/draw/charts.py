@@ -127,7 +127,7 @@ def draw_curves(
     names = {"xlabel": "recall (sensitivity)", "ylabel": "precision"}
     _unit_square(precision, "precision and recall", "lower left", **names)
     _unit_square(confidence, "reliability", "upper left", xlabel="confidence", ylabel="accuracy")
-    circles = "Circles: operating points chosen on validation."
+    circles = "Circles: the checkpoint's operating points."
     figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
     figure.set_label(f"{_curves_in_words(title, roc)} {_counts_in_words(counts, classes)}")
     return figure
@@ -180,7 +180,7 @@ def draw_finding_curves(
     _name_lines(names, roc)
     for ax in (roc, precision):
         ax.get_legend().remove()
-    circles = "Circles: operating points chosen on validation."
+    circles = "Circles: the checkpoint's operating points."
     figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
     figure.set_label(_curves_in_words(title, roc))
     return figure

@@ -22,6 +22,7 @@ from xray_explain.draw.gallery import (
     outlined,
 )
 from .lettering import text_width, wrap
+from .overlay import FAINT as FAINT_HEAT
 from xray_explain.draw.overlay import (
     HEAT,
     Tile,
@@ -52,11 +53,12 @@ from ..read.geometry import resized
 from ..wording import probability_text
 
 # %% ../../nbs/5_draw/05_figures.ipynb #ab37643c
-def _heat_alone(heatmap: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    "(h, w, 3) uint8: the heat on black"
+def _heat_alone(heatmap: np.ndarray, size: tuple[int, int], trusted: bool = True) -> np.ndarray:
+    "(h, w, 3) uint8: the heat on black, faint where nobody should trust it"
     heat = resized(unit_range(heatmap, "the heatmap"), size)
     colour = HEAT[np.rint(255 * heat).astype(np.uint8)]
-    return np.rint(255 * colour * (heat * (2 - heat))[..., None]).astype(np.uint8)
+    most = 255 if trusted else 255 * FAINT_HEAT
+    return np.rint(most * colour * (heat * (2 - heat))[..., None]).astype(np.uint8)
 
 
 def _four(tile: Tile, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -66,7 +68,7 @@ def _four(tile: Tile, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
         expert = stamp(plain, "no outline")
     else:
         expert = draw_outline(plain, resized(np.asarray(tile.mask, bool), size))
-    return plain, expert, _heat_alone(tile.heatmap, size), tile_image(tile, size)
+    return plain, expert, _heat_alone(tile.heatmap, size, tile.trusted), tile_image(tile, size)
 
 # %% ../../nbs/5_draw/05_figures.ipynb #986d0bc1
 STEPS = ("original", "annotation", "heatmap")
@@ -182,12 +184,13 @@ def _explained(
 
 # %% ../../nbs/5_draw/05_figures.ipynb #1a192939
 def _draw_probability(page: Page, one: _Class, x: float, y: float, width: int):
-    "The class's name, its probability, a bar, and the tile's note"
+    "The class's name, its probability, a bar unless nobody should trust it, and the tile's note"
     colour, bold = (INK, True) if one.likeliest else (MUTED, False)
     text = probability_text(one.probability)
     room = width - text_width(text, BODY, bold) - 12
     page.lines(wrap(one.tile.title, room, BODY, 1, bold), x, y, Words(BODY, colour, bold))
     page.lines([text], x + width, y, Words(BODY, colour, bold, align="right"))
     page.box(x, y + 27, width, 7, facecolor=FAINT, linewidth=0)
-    page.box(x, y + 27, width * one.probability, 7, facecolor=colour, linewidth=0)
+    if one.tile.trusted:
+        page.box(x, y + 27, width * one.probability, 7, facecolor=colour, linewidth=0)
     page.lines(wrap(one.tile.note, width, SMALL, 2), x, y + 40, Words(SMALL, MUTED))

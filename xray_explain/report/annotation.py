@@ -26,18 +26,20 @@ from ..measure.reliance import KINDS, causal_figures
 from ..measure.study import Study
 from ..measure.thresholds import chosen_thresholds
 from .schema import annotation_schema, write_report
-from .sentences import over_all_cases, plain_sentences
-from ..wording import RESEARCH_USE, interval_text, is_missing
+from .sentences import about, fitted_on, over_all_cases, plain_sentences
+from ..wording import interval_text, is_missing
 
 # %% ../../nbs/8_report/04_annotation.ipynb #d8c62897
 def _thresholds(study: Study, fixed: float) -> dict:
     "Where evidence counts as hot, and on how many validation cases that was chosen"
     thresholds = chosen_thresholds(study.checkpoint)
+    number = study.checkpoint.localization.get("num_images")
     return {
         "fixed": fixed,
         "relative": thresholds["chosen"],
         "local_logit": thresholds["local_logit"],
-        "num_validation": study.checkpoint.localization.get("num_images"),
+        "num_validation": number,
+        "chosen_on": number and fitted_on(study.checkpoint, number, "outlined"),
     }
 
 # %% ../../nbs/8_report/04_annotation.ipynb #3a1906fb
@@ -147,10 +149,7 @@ def annotation_report(
         **_figures(study, records, causal, settings),
     }
     return {
-        "research_use": RESEARCH_USE,
-        "data": name,
-        "caveat": study.cases.caveat,
-        "checkpoint": study.checkpoint.name,
+        **about(study),
         "sentences": plain_sentences(figures),
         **figures,
         "summary": summary,
@@ -190,8 +189,9 @@ def measure_names(report: dict) -> dict[str, str]:
     at = {"iou": f"IoU at {thresholds['fixed']:g} of the maximum"}
     if thresholds["relative"] is not None:
         relative, local = thresholds["relative"], thresholds["local_logit"]
-        at["iou_chosen"] = f"IoU at {relative:g}, chosen on validation"
-        at["iou_local_logit"] = f"IoU at local logit {local:.3g}, chosen on validation"
+        chosen = f"chosen on {thresholds['chosen_on'].partition(',')[0]}"
+        at["iou_chosen"] = f"IoU at {relative:g}, {chosen}"
+        at["iou_local_logit"] = f"IoU at local logit {local:.3g}, {chosen}"
     return MEASURED | at
 
 

@@ -13,11 +13,13 @@ __all__ = ['CALIBRATED_ON', 'TRIVIAL', 'REMOVAL_NAMES', 'RANDOM_MAP', 'WEIGHTS_H
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ..display import short_repr
 from ..draw.charts import PALETTE, MethodStyle, draw_faithfulness
 from ..draw.page import save_figure
 from ..evidence.activation import refuse_findings
@@ -56,7 +58,8 @@ from ..measure.study import Study
 from ..model.checkpoint import Checkpoint
 from .evaluation import figure_text
 from .schema import faithfulness_schema, write_report
-from ..wording import RESEARCH_USE, is_missing
+from .sentences import about
+from ..wording import is_missing
 
 # %% ../../nbs/8_report/05_faithfulness.ipynb #a757d3bb
 def subset_sizes(
@@ -77,6 +80,7 @@ def subset_sizes(
     return sizes
 
 # %% ../../nbs/8_report/05_faithfulness.ipynb #98f0aafb
+@short_repr()
 @dataclass(frozen=True)
 class Subset:
     "The n cases that are looked at, as the network sees them"
@@ -204,16 +208,6 @@ def _methods_seen(sizes: dict[str, int]) -> dict:
         for name, m in sizes.items()
     }
 
-
-def _about(study: Study) -> dict:
-    return {
-        "research_use": RESEARCH_USE,
-        "data": study.cases.name,
-        "caveat": study.cases.caveat,
-        "checkpoint": study.checkpoint.name,
-        "num_images": len(study),
-    }
-
 # %% ../../nbs/8_report/05_faithfulness.ipynb #27825b5d
 def faithfulness_report(
     study: Study,
@@ -233,7 +227,8 @@ def faithfulness_report(
     asked = {"cases": cases, "method_cases": method_cases, "slow_cases": slow_cases, "full": full}
     drawn = {"resamples": resamples, "seed": seed}
     report = {
-        **_about(study),
+        **about(study),
+        "num_images": len(study),
         "subset": subset.image_ids,
         "parameters": {**asked, **drawn, "shares": SHARES, "road_shares": ROAD_SHARES},
         "explained": "the class that the model called",
@@ -247,9 +242,12 @@ def faithfulness_report(
 
 # %% ../../nbs/8_report/05_faithfulness.ipynb #1cd5d84d
 def save_faithfulness_report(report: dict, seconds: dict, output_dir: str | Path) -> Path:
-    "Write faithfulness.json with its schema, and seconds.json; give the place of the first"
+    "Write faithfulness.json, its schema, and seconds.json if there are any; give the first's place"
     folder = Path(output_dir)
-    write_json(folder / "seconds.json", seconds)
+    if seconds:
+        write_json(folder / "seconds.json", seconds)
+    else:  # those of an earlier run are not of this one
+        (folder / "seconds.json").unlink(missing_ok=True)
     return write_report(folder / "faithfulness.json", report, faithfulness_schema())
 
 # %% ../../nbs/8_report/05_faithfulness.ipynb #492beeb1
@@ -532,12 +530,24 @@ def _cost_row(report: dict, name: str, seconds: dict) -> dict:
         "outlined cases": place["num_images"] if place else 0,
         **{words: figure_text(place[m]) if place else "–" for m, words in PLACE_NAMES.items()},
         "passes through the network": method["cost"],
+        **_time_cells(took, seconds),
+    }
+
+
+def _time_cells(took: float | None, seconds: dict) -> dict:
+    "Seconds for a picture, and beside Grad-CAM's; no cells where nothing was timed"
+    if not seconds:
+        return {}
+    return {
         "seconds per image": "–" if took is None else f"{took:.2g}",
         "times Grad-CAM": "–" if took is None else f"{took / seconds['gradcam']:.3g}",
     }
 
 
-def methods_tables(report: dict, seconds: dict) -> list[pd.DataFrame]:
+def methods_tables(
+    report: dict,
+    seconds: dict,  # as `faithfulness_report` gives them; {}: no columns of times
+) -> list[pd.DataFrame]:
     "All methods: faithfulness; then sanity, localisation and cost. Intervals where there are any"
     names = {name: method["told"] for name, method in report["methods"].items()}
     first = {words: _removal_row(report, name) for name, words in names.items()}
@@ -549,7 +559,7 @@ def _styles() -> dict[str, MethodStyle]:
     "Each method's name and colour; a map that asks no network is dashed"
     return {
         name: MethodStyle(method.title, colour, dashed=not method.asks)
-        for (name, method), colour in zip(METHODS.items(), PALETTE, strict=True)
+        for (name, method), colour in zip(METHODS.items(), cycle(PALETTE))
     }
 
 

@@ -28,10 +28,12 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
-from ..files import PACKAGE, atomic_path
+from ..data.archive import cache_folder
+from ..files import PACKAGE, InUse, atomic_path, fingerprint, sole_writer
+from ..places import results_folder
 from .webpage import Headline, as_html, headline_of, page_title, text_cell
 from ..terminal import bar_options
-from ..wording import unknown_name
+from ..wording import meant_name, unknown_name
 
 # %% ../../nbs/8_report/08_run.ipynb #5ac6f00d
 REPORTS = {
@@ -96,7 +98,8 @@ def notebook_parameters(name: str, parameters: dict[str, Any]) -> dict[str, Any]
     known = report_parameters(name)
     for unknown in sorted(set(parameters) - known):
         raise ReportError(
-            f"the {name} report has no parameter '{unknown}'; it has {', '.join(sorted(known))}"
+            f"the {name} report has no parameter '{unknown}'{meant_name(unknown, sorted(known))} "
+            f"are {', '.join(sorted(known))}"
         )
     literals = {}
     for parameter, value in parameters.items():
@@ -206,24 +209,40 @@ def _executed(name: str, parameters: dict) -> nbformat.NotebookNode:
             )
 
 # %% ../../nbs/8_report/08_run.ipynb #b137f681
+@contextmanager
+def _sole_report(name: str, folder: Path) -> Iterator[None]:
+    "Be the only one that makes reports in a folder; ReportError where somebody else does"
+    # beside the results it would be one file more to wonder about
+    lock = fingerprint(os.path.realpath(folder))[:16]
+    try:
+        with sole_writer(cache_folder() / "locks", name=lock):
+            yield
+    except InUse:
+        raise ReportError(
+            f"the {name} report: another one is being made in {folder.name}; "
+            "wait for its end, or name another --output-dir"
+        ) from None
+
+
 def run_report(
     name: str,  # one of `REPORTS`
-    output_dir: str | Path = "results",  # for pictures and figures; the page goes to reports/ in it
+    output_dir: str | Path = "",  # for pictures, figures and reports/; '': see `results_folder`
     **parameters,  # of the notebook's parameters cell
 ) -> Path:  # the page
     "Execute a report, keep the executed notebook and its page; raises ReportError if it fails"
-    folder = Path(output_dir)
+    folder = results_folder(parameters.get("data", ""), output_dir)
     parameters = notebook_parameters(name, {"output_dir": folder.as_posix(), **parameters})
     page = folder / "reports" / f"{name}.html"
     try:
-        nb = _without_traces(_executed(name, parameters))
+        with _sole_report(name, folder):
+            nb = _without_traces(_executed(name, parameters))
+            with atomic_path(page.with_suffix(".ipynb")) as p:
+                nbformat.write(nb, p)
+            with atomic_path(page) as p:
+                p.write_text(as_html(nb), encoding="utf-8")
     except ReportError as e:
         left = f"; {page} is of an earlier run" if page.exists() else ""
         raise ReportError(e.reason, left) from None
-    with atomic_path(page.with_suffix(".ipynb")) as p:
-        nbformat.write(nb, p)
-    with atomic_path(page) as p:
-        p.write_text(as_html(nb), encoding="utf-8")
     return page
 
 # %% ../../nbs/8_report/08_run.ipynb #0415988e

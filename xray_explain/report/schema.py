@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'METRIC_WORDS', 'text', 'flag', 'number', 'share', 'count', 'or_null', 'array', 'table', 'title_of', 'record',
-           'estimate', 'file_schema', 'reasons', 'write_report', 'localization_schema', 'alarms_schema',
-           'causal_schema', 'summary_schema', 'case_schema', 'confusion_schema', 'predictions_schema',
+           'estimate', 'novelty_schema', 'file_schema', 'reasons', 'write_report', 'localization_schema',
+           'alarms_schema', 'causal_schema', 'summary_schema', 'case_schema', 'confusion_schema', 'predictions_schema',
            'annotation_schema', 'metric_estimates', 'operating_point_schema', 'calibration_schema', 'patients_schema',
-           'novelty_schema', 'evaluation_schema', 'finding_evaluation_schema', 'removal_schema', 'sanity_schema',
-           'overlap_schema', 'faithfulness_schema']
+           'evaluation_schema', 'finding_evaluation_schema', 'removal_schema', 'sanity_schema', 'overlap_schema',
+           'faithfulness_schema']
 
 # %% ../../nbs/8_report/01_schema.ipynb #27517c04
 from pathlib import Path
@@ -116,11 +116,23 @@ def estimate(description: str, unit: str = "share") -> dict:
     )
 
 # %% ../../nbs/8_report/01_schema.ipynb #a6c057a8
+def novelty_schema() -> dict:
+    "How many pictures are unlike the training's"
+    return record(
+        "pictures unlike those of the training",
+        num_flagged=count("pictures that are", "pictures"),
+        share_flagged=share("the same as a share"),
+    )
+
+
 ABOUT = {
     "research_use": {"const": RESEARCH_USE, "description": "what the figures are not for"},
+    "warning": text("that most pictures are unlike those of the model's training, or empty"),
+    "worth": text("what the model was trained on and how good it is, one sentence"),
     "data": text("the data set's name"),
     "caveat": text("what a reader has to know about the data set; may be empty"),
     "checkpoint": text("the model's name"),
+    "novelty": or_null(novelty_schema(), "where the checkpoint cannot tell"),
 }
 
 
@@ -269,6 +281,7 @@ def summary_schema() -> dict:
     }
     return record(
         "means of one kind of map",
+        ("predicted_class",),  # of findings there is none
         true_class=record("the map of the true class", **means),
         predicted_class=record("the map of the predicted class", **means),
         true_positives=record("cases called rightly", **means),
@@ -329,6 +342,7 @@ def _chosen_thresholds_schema() -> dict:
         relative=or_null(share("share of the maximum chosen on validation"), chosen),
         local_logit=or_null(number("local logit chosen on validation", "logit"), chosen),
         num_validation=or_null(count("outlined validation cases it was chosen on"), chosen),
+        chosen_on=or_null(text("the same cases in words: validation cases, or phantoms"), chosen),
     )
 
 
@@ -431,6 +445,9 @@ def calibration_schema(what: str = "cases") -> dict:  # or 'findings of cases'
     return record(
         "confidence and accuracy before and after temperature",
         calibrated=flag("a temperature was fitted on validation cases"),
+        fitted_on=or_null(
+            text("these cases in words: validation cases, or phantoms"), "where none was fitted"
+        ),
         temperature=number("logits are divided by it", "1", exclusiveMinimum=0),
         before=_calibration_figures_schema(what),
         after=_calibration_figures_schema(what),
@@ -452,15 +469,6 @@ def patients_schema() -> dict:
     }
     return record("a class within a group of patients", within, **fields)
 
-
-def novelty_schema() -> dict:
-    "How many pictures are unlike the training's"
-    return record(
-        "pictures unlike those of the training",
-        num_flagged=count("pictures that are", "pictures"),
-        share_flagged=share("the same as a share"),
-    )
-
 # %% ../../nbs/8_report/01_schema.ipynb #4d3bd7ca
 _PERFORMANCE = "Performance with intervals, operating points, calibration"
 
@@ -479,7 +487,6 @@ def _counts(what: str, **fields: dict) -> dict:  # 'class' or 'finding'
 def _rest() -> dict:
     "What an evaluation says after its figures"
     return {
-        "novelty": or_null(novelty_schema(), "where the checkpoint cannot tell"),
         "by_group": array(
             patients_schema(), "by centre, age, sex and site, where the table has them"
         ),
