@@ -39,7 +39,7 @@ from xray_explain.model.weights import CheckpointError
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import Radiograph
 from xray_explain.report.faithfulness import faithfulness_report
-from xray_explain.view.messages import picture_message, setup_message
+from xray_explain.view.messages import screen_message, setup_message
 from xray_explain.view.session import Session
 
 torch.set_num_threads(1)
@@ -412,10 +412,10 @@ def test_the_view_shows_findings(home, tmp_path):
     session = Session()
     session.start(home / "chest.safetensors", str(home / "set"))
     assert not session.error
-    picture = picture_message(session.examined).content["summary"]
-    scores = dict(zip(NAMES, picture["scores"]))
-    assert session.class_idx == NAMES.index(picture["shown"])
-    assert picture["shown"] == max(scores, key=scores.get)
+    summary = screen_message(session.state).content["summary"]
+    scores = dict(zip(NAMES, summary["scores"]))
+    assert NAMES[session.class_idx] == max(scores, key=scores.get)
+    assert summary["text"] == session.inference.verdict.text
     versus = setup_message(session.checkpoint, session.entries).content["options"]["versus"]
     assert versus == [(-1, "its absence")]
     session.turn(class_idx=3)

@@ -270,7 +270,7 @@ def test_no_mark_gets_out_of_the_view(model, capfd, recwarn, tmp_path):
                 view.save(tmp_path / "out" / f"{i}.{kind}")
                 view.hear({"kind": kind}, [])
         told[f"state {i}"] = repr((view, view.get_state(), view.error, view.film)).encode()
-    assert any(b"Text is part of the picture" in what and b'"warnings": 1' in what for what in sent)
+    assert any(b"Text is part of the picture" in what and b'"grave": true' in what for what in sent)
     said = "".join(capfd.readouterr()) + "".join(str(w.message) for w in recwarn)
     searched = search(
         every_text(tmp_path / "out") | told | {"sent": b"".join(sent), "said": said.encode()},

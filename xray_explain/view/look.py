@@ -15,10 +15,14 @@ import cv2
 import numpy as np
 from traitlets import Bool, Enum, Float, HasTraits, Int, Tuple
 
+from ..display import short_repr
 from ..draw.overlay import OPACITY
 from ..evidence.heatmap import NORMALIZATIONS, display_scale
+from ..evidence.library import METHODS
 from ..infer.inference import Inference
 from ..read.geometry import Geometry
+from ..read.radiograph import Radiograph
+from ..wording import one_of
 
 # %% ../../nbs/9_view/01_look.ipynb #a93a7e92
 COLOURS = {
@@ -32,22 +36,15 @@ COLOURS = {
 
 
 def colour_levels(name: str) -> np.ndarray:
-    "(256, 3) uint8 RGB from faint to hot, of one of `COLOURS`"
+    "(256, 3) uint8 RGB from faint to hot, of one of `COLOURS`; ValueError for another"
+    one_of(name, COLOURS, "colours")
     grey: np.ndarray = np.arange(256, dtype=np.uint8)
     table = cv2.applyColorMap(grey, getattr(cv2, f"COLORMAP_{name.upper()}"))
     return np.ascontiguousarray(table.reshape(256, 3)[:, ::-1])
 
 # %% ../../nbs/9_view/01_look.ipynb #d31c1fd6
-# Score-CAM and Ablation-CAM take minutes
-METHODS_SHOWN = {
-    "gradcam": "Evidence (Grad-CAM)",
-    "gradcam++": "Grad-CAM++",
-    "hirescam": "HiResCAM",
-    "xgradcam": "XGrad-CAM",
-    "layercam": "LayerCAM",
-    "elementwise": "Grad-CAM, element by element",
-    "eigencam": "Eigen-CAM",
-    "eigengradcam": "Eigen-Grad-CAM",
+METHODS_SHOWN = {name: method.title for name, method in METHODS.items() if not method.slow} | {
+    "gradcam": f"Evidence ({METHODS['gradcam'].title})"
 }
 
 # %% ../../nbs/9_view/01_look.ipynb #eac7ff87
@@ -113,6 +110,7 @@ LOOK = tuple(Look.class_traits(sync=True))
 UNTOUCHED = {name: getattr(Look(), name) for name in ("zoom", "centre", "window", "level")}
 
 # %% ../../nbs/9_view/01_look.ipynb #f9668b51
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Maps:
     "One picture's maps of every class, by one method"
@@ -121,11 +119,16 @@ class Maps:
     local: np.ndarray
     geometry: Geometry  # between the picture and the canvas that the grid spans
     absolute: float | None = None  # the local logit of full colour; None: there is no common scale
+    of_class: bool = True  # False: one map for all classes, which cannot be compared
+
+    def rival(self, look: Look) -> int:
+        "The class that the one shown is compared with; -1: none"
+        return look.versus if self.of_class else -1
 
     def grid(self, look: Look) -> np.ndarray:
         "(h, w) signed: the class that is shown, less the one that it is compared with"
-        shown = self.local[look.class_idx]
-        return shown if look.versus < 0 else shown - self.local[look.versus]
+        shown, rival = self.local[look.class_idx], self.rival(look)
+        return shown if rival < 0 else shown - self.local[rival]
 
     @cached_property
     def peaks(self) -> list[list[tuple[float, int, int]]]:
@@ -135,7 +138,7 @@ class Maps:
 
     def peak(self, look: Look) -> tuple[float, int, int]:
         "The highest value of what is shown, and its x and y in the picture"
-        return self.peaks[look.class_idx][look.versus]
+        return self.peaks[look.class_idx][self.rival(look)]
 
     def full_colour(self, look: Look) -> float:
         "The value that has full colour; 1 where nothing is positive"
@@ -155,13 +158,19 @@ def exact_maps(inference: Inference) -> Maps:
     )
 
 
-def other_maps(inference: Inference, method: str) -> Maps:
-    "Maps by another of `METHODS_SHOWN`, computed now; raises ValueError where there are none"
+def other_maps(
+    inference: Inference,
+    method: str,  # another of `METHODS_SHOWN`
+    as_read: Radiograph | None = None,  # by `Preprocessing.read`, where that gives less
+) -> Maps:
+    "Maps by a method, computed now; raises ValueError where there are none"
     from xray_explain.evidence.cam import explain
 
     checkpoint, film = inference.checkpoint, inference.radiograph
-    tensor = checkpoint.preprocessing.tensor(film)[None]
+    tensor = checkpoint.preprocessing.tensor(as_read or film)[None]
     evidence = explain(checkpoint, tensor, method=method).evidence[0]
     return Maps(
-        evidence.cpu().numpy().astype(np.float32), checkpoint.preprocessing.geometry(film.shape)
+        evidence.cpu().numpy().astype(np.float32),
+        checkpoint.preprocessing.geometry(film.shape),
+        of_class=METHODS[method].of_class,
     )

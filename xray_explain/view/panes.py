@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from ..draw.overlay import NO_EVIDENCE, draw_outline, stamp
+from ..display import short_repr
+from ..draw.overlay import FAINT, NO_EVIDENCE, draw_outline, stamp
 from ..evidence.heatmap import positive_heatmap
 from ..infer.record import encoded
 from .look import Look, Maps, colour_levels
@@ -96,13 +97,19 @@ def draw_contour(
     return np.rint(image * (1 - 0.7 * edge) * (1 - line) + 255 * line).astype(np.uint8)
 
 # %% ../../nbs/9_view/02_panes.ipynb #ad2eb6c2
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Scene:
     "What is looked at, however it is turned"
 
     pixels: np.ndarray  # (H, W) float in [0, 1], bones bright
-    maps: Maps
+    maps: Maps | None  # None: no heat
     mask: np.ndarray | None = None  # (H, W) of the outlined lesion, where there is one
+    trusted: bool = True  # False: faint heat, of a picture unlike those of the training
+
+    def opacity(self, look: Look) -> float:
+        "Of the hottest heat"
+        return look.opacity * (1 if self.trusted else FAINT)
 
 # %% ../../nbs/9_view/02_panes.ipynb #9f11b1af
 def _local(maps, look, y, x):
@@ -123,6 +130,13 @@ def evidence_at(maps: Maps, look: Look, x: int, y: int) -> float:
     return float(_local(maps, look, np.array([y + 0.5]), np.array([x + 0.5]))[0, 0])
 
 # %% ../../nbs/9_view/02_panes.ipynb #57f4212a
+def _heat(scene, look, y, x):
+    "(len(y), len(x)) in [0, 1]; nothing where there are no maps"
+    if scene.maps is None:
+        return np.zeros((len(y), len(x)), np.float32)
+    return positive_heatmap(_local(scene.maps, look, y, x), scene.maps.full_colour(look))
+
+
 def draw_panes(
     scene: Scene,
     look: Look,
@@ -131,14 +145,14 @@ def draw_panes(
     shape = scene.pixels.shape
     y, x = positions(shape, look)
     inside = np.multiply.outer((0 <= y) & (y < shape[0]), (0 <= x) & (x < shape[1]))
-    heat = positive_heatmap(_local(scene.maps, look, y, x), scene.maps.full_colour(look))
+    heat = _heat(scene, look, y, x)
     grey = windowed(_grey(scene.pixels, y, x, fit_scale(shape, look)), look.window, look.level)
 
     def coloured(opacity):
         pane = painted(grey, heat, colour_levels(look.colours), opacity)
         return pane * inside[..., None].astype(np.uint8)
 
-    plain, over = coloured(0), coloured(look.opacity)
+    plain, over = coloured(0), coloured(scene.opacity(look))
     if look.contour:
         over = draw_contour(over, np.where(inside, heat, np.nan), look.threshold)
     if scene.mask is None or not look.outline:
@@ -158,7 +172,7 @@ def panel_image(
     large = Look(**look.turned, pane=tuple(round(n * factor) for n in look.pane))
     plain, over = draw_panes(scene, large)
     gap = np.zeros((plain.shape[0], 8, 3), np.uint8)
-    if scene.maps.peak(look)[0] <= 0:
+    if scene.maps and scene.maps.peak(look)[0] <= 0:
         words = f"{words} · {NO_EVIDENCE}"
     return stamp(np.hstack([plain, gap, over]), f"{words} · {RESEARCH_USE}", below=True)
 

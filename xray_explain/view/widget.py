@@ -47,18 +47,23 @@ class _Receiving(Session):
     "A session that asks for a file piece by piece"
 
     coming: Arrival | None = None  # a file on its way
+    arrivals = 0  # files that have come, or were refused
 
     def tell(self, message: Message):
         "A message for the browser"
 
     def _begin(self, name, size, count):
         "A file is announced; one that is too large, or that is not alone, is refused now"
-        self.coming, self.case_idx = None, -1
+        self.coming = None
         if count != 1:
+            self.arrivals += 1
             raise RadiographError(
                 f"{plain_name(name)} and more: one file at a time; --data opens a folder"
             )
-        self.coming = Arrival(name, size)
+        try:
+            self.coming = Arrival(name, size)
+        except RadiographError as e:
+            return self._arrived(e, name)
         self._go_on(self.coming)
 
     def _take(self, offset, piece):
@@ -69,8 +74,13 @@ class _Receiving(Session):
         "Ask for the next piece, or open what has arrived"
         if not coming.complete:
             return self.tell(Message("more", {"offset": len(coming.content)}))
+        self._arrived(bytes(coming.content), coming.name)
+
+    def _arrived(self, content, name):
+        "Look at a file, or at why it was refused"
         self.coming = None
-        self.look_at(bytes(coming.content), coming.name)
+        self.arrivals += 1
+        self.look_at(content, name)
 
 # %% ../../nbs/9_view/07_widget.ipynb #dbb3d18e
 class InferenceView(anywidget.AnyWidget, _Receiving):
@@ -86,6 +96,7 @@ class InferenceView(anywidget.AnyWidget, _Receiving):
         label: str = "",  # column of a data set's table that holds the class, as for `read_cases`
     ):
         super().__init__()
+        self._known: dict = {}  # what the browser has
         self.on_msg(lambda _, message, buffers: self.safely(self.hear, message, buffers))
         expect_pictures()
         self.start(checkpoint, data, label)
@@ -96,19 +107,19 @@ class InferenceView(anywidget.AnyWidget, _Receiving):
     def tell(self, message: Message):
         self.send({"kind": message.kind, **message.content}, list(message.buffers))
 
-    def show(self, *parts: str):
-        for part in parts:
-            for message in messages_of(self, part):
-                self.tell(message)
+    def show(self):
+        for message in messages_of(self.state, self._known, self.arrivals):
+            self.tell(message)
 
     def hear(self, message: dict, buffers: list):
         "A message of the browser"
         kind = message["kind"]
         if kind == "ready":
-            self.show("setup", "picture")
+            self._known.clear()
+            self.show()
         elif kind == "begin":
             self._begin(message["name"], message["size"], message.get("count", 1))
         elif kind == "piece":
             self._take(message["offset"], buffers[0])
         elif kind in ("png", "json", "py"):
-            self.tell(file_message(self, kind))
+            self.tell(file_message(self.state, kind))

@@ -1,28 +1,7 @@
-// Controls and the traits that they turn, each other's mirror; buttons; the worklist; files.
-import { busy, lookOf, one, all, reset, turn, TURNED } from "./state.js";
-import { digits } from "./words.js";
-
-/** Put a control where its trait is. */
-export function mirror(view, name) {
-  const value = view.model.get(name), control = one(view, `.xe-controls [name="${name}"], header [name="${name}"]`);
-  if (name === "class_idx")
-    for (const radio of all(view, '[name="class_idx"]')) radio.checked = Number(radio.value) === value;
-  if (!control) return;
-  if (control.type === "checkbox") control.checked = value;
-  else control.value = value;
-  const output = one(view, `[data-of="${name}"]`);
-  if (output) output.textContent = name === "zoom" ? `${digits(value)}×` : value.toFixed(2);
-}
-
-/** Ranges, choices and classes as Python has them, and every control where its trait is. */
-export function fillControls(view, { ranges, options }, rows) {
-  for (const [name, range] of Object.entries(ranges)) Object.assign(one(view, `[name="${name}"]`), range);
-  for (const [name, list] of Object.entries(options))
-    one(view, `[name="${name}"]`).replaceChildren(...list.map(([value, text]) => new Option(text, value)));
-  one(view, '[name="case_idx"]').lastChild.disabled = true;  // the reader's own file is chosen by its button
-  one(view, ".xe-classes").replaceChildren(one(view, ".xe-classes legend"), ...rows);
-  for (const name of TURNED) mirror(view, name);
-}
+// What a reader does to controls, buttons, the worklist and files.
+import { announce } from "./current.js";
+import { redraw } from "./panes.js";
+import { lookOf, one, reset, turn, TURNED } from "./state.js";
 
 /** What a control says, as its trait has it. */
 function valueOf(control) {
@@ -32,16 +11,13 @@ function valueOf(control) {
 }
 
 function takeInput(view, control) {
-  if (!TURNED.includes(control.name)) return;
-  if (control.name === "case_idx" || control.name === "method") busy(view, "Computing …");
-  turn(view, { [control.name]: valueOf(control) });
+  if (TURNED.includes(control.name)) turn(view, { [control.name]: valueOf(control) });
 }
 
 /** Go to the next picture of the worklist, or the one before. */
 export function step(view, by) {
   const { case_idx: now } = lookOf(view), to = now < 0 ? 0 : now + by;
   if (!view.config || to < 0 || to >= view.config.options.case_idx.length - 1) return;
-  busy(view, "Computing …");
   turn(view, { case_idx: to });
 }
 
@@ -51,12 +27,17 @@ function press(view, { step: by, do: action }) {
   else if (action) view.model.send({ kind: action });
 }
 
-/** Announce a reader's file; Python asks for its pieces. */
+/** Announce a reader's file; Python asks for its pieces. Several are none, and Python says so. */
 function upload(view, files) {
   if (!files.length) return;
-  [view.file] = files;
-  busy(view, `Reading ${view.file.name} …`);
-  view.model.send({ kind: "begin", name: view.file.name, size: view.file.size, count: files.length });
+  const [{ name, size }] = files;
+  if (files.length === 1) {
+    view.file = files[0];
+    view.awaits = (view.screen?.arrivals ?? 0) + 1;
+    announce(view);
+    redraw(view);
+  }
+  view.model.send({ kind: "begin", name, size, count: files.length });
 }
 
 function drag(view, event) {

@@ -10,13 +10,21 @@ const pane = (name, label, extra = "") => `<figure>
   <canvas data-pane="${name}"></canvas><i class="xe-cross" hidden></i>${extra}
   </div><figcaption data-caption="${name}">${label}</figcaption></figure>`;
 
+const KEYS = `<details class="xe-keys"><summary>Keys</summary><dl>
+  <dt>Page Down, Page Up</dt><dd>next picture, the one before</dd>
+  <dt>1, 2, 3 …</dt><dd>evidence for a class</dd>
+  <dt>arrows</dt><dd>move the reading point; with Shift, pan</dd>
+  <dt>+, −, 0</dt><dd>zoom in, out, as it was</dd>
+  <dt>c, o</dt><dd>contour, outline</dd>
+  <dt>wheel, drag</dt><dd>zoom, pan; in a narrow window the wheel with Ctrl</dd>
+  <dt>right drag</dt><dd>window and level</dd></dl></details>`;
 const HEADER = `
 <header>
   <span class="xe-group"><button data-step="-1" aria-label="Previous picture" title="Previous picture (Page Up)">‹</button>
   <label>Picture <select name="case_idx"></select></label>
   <button data-step="1" aria-label="Next picture" title="Next picture (Page Down)">›</button></span>
   <label class="xe-file">Choose a file<input type="file" aria-label="Choose a file: JPEG, PNG, TIFF or DICOM"></label>
-  <span class="xe-muted xe-hint">or drop one here: JPEG, PNG, TIFF, DICOM</span><span class="xe-model xe-muted"></span>
+  <span class="xe-muted xe-hint">or drop one here: JPEG, PNG, TIFF, DICOM</span>${KEYS}<span class="xe-model xe-muted"></span>
 </header>`;
 const PANES = `
 <div class="xe-panes"><p class="xe-error" role="alert"></p><p class="xe-busy" role="status"></p>
@@ -34,7 +42,7 @@ const CONTROLS = `
 
 export const PAGE = `${HEADER}${PANES}
 <aside>
-  <p class="xe-verdict" role="status"></p>
+  <div role="status"><p class="xe-flag"></p><p class="xe-worth"></p><p class="xe-verdict"></p></div>
   <fieldset class="xe-classes"><legend>Evidence for</legend></fieldset>
   <ul class="xe-notes" aria-label="Notes"></ul>
   <p class="xe-measured" role="status"></p>${CONTROLS}

@@ -2,6 +2,7 @@
 import { peakOf } from "./draw.js";
 import { clamp, draggedCentre, toPicture, zoomedCentre } from "./geometry.js";
 import { step } from "./controls.js";
+import { current } from "./current.js";
 import { readout } from "./panes.js";
 import { layoutOf, lookOf, reset, turn } from "./state.js";
 
@@ -9,13 +10,19 @@ const inRange = ({ min, max }, value) => clamp(value, min, max);
 
 /** Zoom by a factor, holding the point of the picture under (px, py) of the pane; without one, under its middle. */
 function zoom(view, factor, px, py) {
-  const g = layoutOf(view), before = view.model.get("zoom"), after = inRange(view.config.ranges.zoom, before * factor);
+  const { picture } = current(view);
+  if (!picture) return;
+  const g = layoutOf(view, picture), before = view.model.get("zoom");
+  const after = inRange(view.config.ranges.zoom, before * factor);
   const centre = zoomedCentre(g, after / before, px ?? g.width / 2, py ?? g.height / 2);
   turn(view, { zoom: after, centre: after === 1 ? [0.5, 0.5] : centre });
 }
 
 /** Pan by pixels of the pane. */
-const pan = (view, dx, dy) => turn(view, { centre: draggedCentre(layoutOf(view), dx, dy) });
+function pan(view, dx, dy) {
+  const { picture } = current(view);
+  if (picture) turn(view, { centre: draggedCentre(layoutOf(view, picture), dx, dy) });
+}
 
 /** Widen the window with a drag to the right, raise its level with one downwards. */
 function changeWindow(view, dx, dy) {
@@ -25,8 +32,10 @@ function changeWindow(view, dx, dy) {
 
 /** Move the reading point by fiftieths of what is seen. */
 function movePoint(view, dx, dy) {
-  const g = layoutOf(view), by = Math.max(g.width, g.height) / g.scale / 50;
-  const [x, y] = view.point ?? peakOf(view.maps, lookOf(view));
+  const { picture, maps, look } = current(view);
+  if (!maps) return;
+  const g = layoutOf(view, picture), by = Math.max(g.width, g.height) / g.scale / 50;
+  const [x, y] = view.point ?? peakOf(maps, look);
   view.point = [clamp(x + dx * by, 0, g.columns - 1), clamp(y + dy * by, 0, g.rows - 1)];
   readout(view);
 }
@@ -38,8 +47,10 @@ function panePoint(view, pane, event) {
 }
 
 function movePointer(view, pane, event) {
-  if (!view.picture || !view.maps) return;
-  const g = layoutOf(view), [x, y] = toPicture(g, ...panePoint(view, pane, event)), ratio = g.width / pane.clientWidth;
+  const { picture } = current(view);
+  if (!picture) return;
+  const g = layoutOf(view, picture), ratio = g.width / pane.clientWidth;
+  const [x, y] = toPicture(g, ...panePoint(view, pane, event));
   view.point = x >= 0 && y >= 0 && x < g.columns && y < g.rows ? [x, y] : null;
   const left = event.buttons & 1, right = event.buttons & 2;
   if (right || (left && event.shiftKey)) changeWindow(view, event.movementX, event.movementY);
@@ -47,8 +58,9 @@ function movePointer(view, pane, event) {
   readout(view);
 }
 
+/** The wheel zooms; where the page itself has to scroll, with Ctrl. */
 function turnWheel(view, pane, event) {
-  if (!view.picture) return;
+  if (view.root.classList.contains("xe-narrow") && !event.ctrlKey) return;
   event.preventDefault();
   zoom(view, Math.exp(-event.deltaY / 400), ...panePoint(view, pane, event));
 }
@@ -87,19 +99,29 @@ function paneAction(view, { key, shiftKey }) {
   return null;
 }
 
+/** What a key does; where nothing on the page has the focus, it is a pane's. */
 function keyAction(view, event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return null;
   if (event.key === "PageDown") return () => step(view, 1);
   if (event.key === "PageUp") return () => step(view, -1);
-  return view.panes.includes(event.target) && view.picture && view.maps ? paneAction(view, event) : null;
+  const onPane = view.panes.includes(event.target) || !view.root.contains(event.target);
+  return onPane && current(view).picture ? paneAction(view, event) : null;
 }
 
+function pressKey(view, event) {
+  event.stopPropagation();
+  const action = view.config && keyAction(view, event);
+  if (!action) return;
+  action();
+  event.preventDefault();
+}
+
+/** Keys on the view; on a page of its own from the start, before anything has the focus. Gives what ends it. */
 export function listenToKeys(view) {
-  view.root.addEventListener("keydown", (event) => {
-    event.stopPropagation();
-    const action = keyAction(view, event);
-    if (!action) return;
-    action();
-    event.preventDefault();
-  });
+  const press = (event) => pressKey(view, event);
+  view.root.addEventListener("keydown", press);
+  if (!document.body.dataset.voila) return () => {};
+  const pressBody = (event) => { if (event.target === document.body) press(event); };
+  document.addEventListener("keydown", pressBody);
+  return () => document.removeEventListener("keydown", pressBody);
 }

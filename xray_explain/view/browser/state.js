@@ -1,4 +1,4 @@
-// One view on a page: its elements, the model that it shares with Python, and the picture that is looked at.
+// One view on a page: its elements, the model that it shares with Python, and what Python has told of it.
 import { layout } from "./geometry.js";
 import { PAGE } from "./page.js";
 
@@ -20,13 +20,14 @@ export function newView(model, el) {
   return {
     model, root, canvases: [...root.querySelectorAll("canvas")], panes: [...root.querySelectorAll(".xe-pane")],
     config: null,   // what the setup brought: classes, options, ranges, colours
-    picture: null,  // what there is to know of it, its greys as a pyramid, and the maps of every class
-    levels: null,
-    maps: null,
+    screen: null,   // all words of Python, and which picture and controls they are of
+    pixels: null,   // a picture's greys as a pyramid, under its number
+    maps: null,     // its maps of every class, under its number and their method
     point: null,    // x and y of the reading point in the picture
     sampled: null,  // the greys of the pane as it is laid out now
     frame: 0,       // of the drawing that is asked for
-    file: null,     // on its way to Python
+    file: null,     // on its way to Python,
+    awaits: 0,      // which has it when so many have arrived
   };
 }
 
@@ -42,12 +43,6 @@ export function reset(view) {
   if (view.config) turn(view, view.config.untouched);
 }
 
-/** Say what is awaited; "" when it has come. */
-export function busy(view, text) {
-  one(view, ".xe-busy").textContent = text;
-  view.root.classList.toggle("xe-waits", !!text);
-}
-
-/** How the picture lies in its panes now. */
-export const layoutOf = ({ picture, canvases: [canvas], model }) =>
+/** How a picture lies in its panes now. */
+export const layoutOf = ({ canvases: [canvas], model }, picture) =>
   layout(picture.shape, [canvas.height, canvas.width], model.get("zoom"), model.get("centre"));

@@ -1,6 +1,7 @@
 // The view in the browser: what a reader turns is a number in the model, and every such change redraws from what is
 // here already. Python sends a picture and the evidence once, and does what needs the network or a file.
-import { listenToControls, mirror } from "./controls.js";
+import { listenToControls } from "./controls.js";
+import { announce } from "./current.js";
 import { answer } from "./messages.js";
 import { redraw, resize } from "./panes.js";
 import { listenToKeys, listenToPointer } from "./pointer.js";
@@ -10,7 +11,7 @@ import { newView, TURNED } from "./state.js";
 function followSize(view) {
   const react = () => resize(view), watch = new ResizeObserver(react);
   watch.observe(view.root);
-  watch.observe(view.panes[0]);
+  for (const pane of view.panes) watch.observe(pane);
   addEventListener("resize", react);
   return () => {
     removeEventListener("resize", react);
@@ -21,7 +22,7 @@ function followSize(view) {
 /** Follow the traits of the model and the messages of Python; gives what ends it. */
 function followModel(view) {
   const reactions = TURNED.map((name) => [`change:${name}`, () => {
-    mirror(view, name);
+    announce(view);
     redraw(view);
   }]);
   reactions.push(["msg:custom", (message, buffers) => answer(view, message, buffers)]);
@@ -32,9 +33,8 @@ function followModel(view) {
 function render({ model, el }) {
   const view = newView(model, el);
   listenToControls(view);
-  listenToKeys(view);
   for (const pane of view.panes) listenToPointer(view, pane);
-  const ends = [followSize(view), followModel(view)];
+  const ends = [listenToKeys(view), followSize(view), followModel(view)];
   model.send({ kind: "ready" });
   return () => { for (const end of ends) end(); };
 }
