@@ -89,8 +89,9 @@ def meant_name(
     names: Iterable,  # those there are
 ) -> str:  # goes on with 'are' and their list
     "', did you mean 'gradcam'? There' with the nearest name, '; there' where none is near"
-    folded = {str(name).casefold(): str(name) for name in reversed(list(names))}
-    near = difflib.get_close_matches(str(asked).casefold(), folded, 1, 0.75)
+    shorts = [str(name)[:80] for name in names]  # whatever stands in a file, at no great cost
+    folded = {name.casefold(): name for name in reversed(shorts)}
+    near = difflib.get_close_matches(str(asked)[:80].casefold(), folded, 1, 0.75)
     return f", did you mean {folded[near[0]]!r}? There" if near else "; there"
 
 

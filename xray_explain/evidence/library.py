@@ -25,6 +25,7 @@ from xray_explain.evidence.head import (
     twin,
     with_some_weights,
 )
+from ..wording import known_names, meant_name
 
 # %% ../../nbs/3_evidence/02_library.ipynb #63e9a87d
 @dataclass(frozen=True)
@@ -365,11 +366,12 @@ def layer_name(
     for name, module in net.named_modules():
         if name and (module is layer or name == layer):
             return name
+    names, known = [name for name, _ in net.named_modules() if name], type(net).__name__
     if isinstance(layer, str):
-        asked = f"named {layer!r}"
+        asked = f"named {layer!r}{meant_name(layer, names)}"
     else:
-        asked = f"of that identity ({type(layer).__name__})"
-    raise ValueError(f"{type(net).__name__} has no layer {asked}; net.named_modules() lists them")
+        asked = f"of that identity ({type(layer).__name__}); there"
+    raise ValueError(f"{known} has no layer {asked} are {known_names(names, 8)}")
 
 # %% ../../nbs/3_evidence/02_library.ipynb #37f0d421
 def _slopes(net: nn.Module, x: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

@@ -24,7 +24,7 @@ from ..read.preprocessing import Preprocessing
 from ..read.processes import times_memory
 from ..read.radiograph import Radiograph, read_radiograph
 from ..read.sources import Source, content
-from ..wording import RESEARCH_USE, findings_text
+from ..wording import RESEARCH_USE, findings_text, one_of
 
 # %% ../../nbs/7_infer/01_record.ipynb #1899eb59
 @short_repr()
@@ -144,12 +144,12 @@ _ENCODING = {
 
 def overlay_suffix(overlay_format: str) -> str:
     "'.png' or '.jpg'"
-    return _ENCODING[overlay_format][0]
+    return _ENCODING[one_of(overlay_format, _ENCODING, "overlay format")][0]
 
 
 def encoded(image: np.ndarray, overlay_format: str = "png") -> bytes:  # (H, W, 3) uint8 RGB
     "A picture as a file's content"
-    suffix, options = _ENCODING[overlay_format]
+    suffix, options = _ENCODING[one_of(overlay_format, _ENCODING, "overlay format")]
     return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 # %% ../../nbs/7_infer/01_record.ipynb #f5fc9fb4

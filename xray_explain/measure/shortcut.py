@@ -21,7 +21,7 @@ from .overlap import share_inside
 from .reliance import confounder_mask, counterpart, cover, reliance_records
 from .study import Study, examine
 from ..model.checkpoint import Checkpoint
-from ..wording import interval_text
+from ..wording import interval_text, one_of
 
 # %% ../../nbs/6_measure/11_shortcut.ipynb #3759a705
 @short_repr()
@@ -192,6 +192,8 @@ def shortcut_figures(
     progress: bool = True,
 ) -> dict:
     "Whether a classifier follows the suspect, in figures; ValueError where it is outlined nowhere"
+    if label:
+        one_of(label, checkpoint.class_names, "class")
     study = examine(checkpoint, cases, progress=progress)
     suspect = find_suspect(study, name)
     label = label or _goes_with(suspect.present, study.y_true, study.classes)

@@ -53,7 +53,7 @@ from xray_explain.model.weights import (
 )
 from ..read.pixels import printable
 from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from ..wording import known_names
+from ..wording import known_names, meant_name
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #d8d28e7b
 def _share(value) -> str:
@@ -213,8 +213,8 @@ def timm_name(
     name = re.sub(r"^(hf[-_]hub:)?timm/", "", architecture)
     if not timm.is_model(name):
         raise CheckpointError(
-            f"timm knows no model called '{printable(architecture)[:100]}'; "
-            "timm.list_models() names those it knows"
+            f"timm knows no model called '{printable(architecture)[:100]}'"
+            f"{meant_name(name, timm.list_models())} are those that timm.list_models() names"
         )
     try:
         timm.get_pretrained_cfg(name)
