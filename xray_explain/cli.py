@@ -65,6 +65,15 @@ def _add_label(parser):
     )
 
 
+def _add_findings(parser):
+    parser.add_argument(
+        "--findings",
+        action="store_true",
+        help="a label names several findings or none, as 'Effusion|Mass'; so it is, too, where "
+        "--label names columns",
+    )
+
+
 def _add_reading(parser):
     _add_label(parser)
     parser.add_argument(
@@ -150,6 +159,7 @@ def _audit_parser(p):
         help="for tables and pictures (default: results/own/NAME/audit)",
     )
     _add_reading(p)
+    _add_findings(p)
 
 
 def audit(args) -> int:
@@ -158,7 +168,7 @@ def audit(args) -> int:
     from xray_explain.places import results_folder
     from xray_explain.report.audit_pages import audit_text, save_audit
 
-    audited = audit_data(args.data, args.split_file, label=args.label)
+    audited = audit_data(args.data, args.split_file, label=args.label, findings=args.findings)
     paths = save_audit(audited, results_folder(args.data, args.output_dir, "audit"))
     say(audit_text(audited, terminal_width()))
     say("\n".join(["\nwritten:", *(f"  {p}" for p in paths), RESEARCH_USE]))
@@ -168,6 +178,7 @@ def audit(args) -> int:
 def _split_parser(p):
     p.add_argument("data", help=DATA)
     _add_label(p)
+    _add_findings(p)
     p.add_argument("--output", required=True, metavar="FILE", help="the split file to write, a CSV")
     p.add_argument(
         "--by",
@@ -199,14 +210,15 @@ def split(args) -> int:
     from xray_explain.data.split_file import write_split_file
     from xray_explain.terminal import frame_columns
 
-    cases = read_cases(args.data, label=args.label, use_split=False)
+    how = {"label": args.label, "findings": args.findings}
+    cases = read_cases(args.data, use_split=False, **how)
     _say_problems(cases)
     plan = plan_split(cases, args.by, args.train_on, args.seed, group=args.group)
     write_split_file(args.output, plan)
-    say_table(*frame_columns(split_summary(plan)))
+    say_table(*frame_columns(split_summary(plan, cases.findings)))
     say(grouping_words(cases, plan, args.group))
     say(f"{(plan.duplicate_of != '').sum()} pictures have doubles, which are on one side")
-    say(read_cases(args.data, split_file=args.output, label=args.label).caveat)
+    say(read_cases(args.data, split_file=args.output, **how).caveat)
     say(f"written: {args.output}\n{RESEARCH_USE}")
     return 0
 
@@ -214,6 +226,7 @@ def split(args) -> int:
 def _train_parser(p):
     p.add_argument("data", help=DATA)
     _add_reading(p)
+    _add_findings(p)
     p.add_argument(
         "--output-dir",
         required=True,
@@ -231,14 +244,16 @@ def train(args) -> int:
     from xray_explain.data.cases import read_cases
     from xray_explain.model.training import train as train_classifier
 
-    cases = read_cases(args.data, split_file=args.split_file, label=args.label)
+    cases = read_cases(
+        args.data, split_file=args.split_file, label=args.label, findings=args.findings
+    )
     _say_problems(cases)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in fields(Recipe)})
     checkpoint = train_classifier(
         cases, args.output_dir, recipe, half=args.half, device=args.device
     )
-    best = {k: checkpoint.training[k] for k in ("epoch", "val_loss", "val_accuracy", "val_auc")}
-    figures = ", ".join(f"{k} {v:.4g}" for k, v in best.items())
+    best = {k: v for k, v in checkpoint.training.items() if k.startswith(("epoch", "val_"))}
+    figures = ", ".join(f"{k} {v:.4g}" for k, v in best.items() if k != "val_cases")
     say(f"{recipe.keep} epoch, on validation: {figures}")
     say(cases.caveat)
     say(f"written: {Path(args.output_dir) / 'model.safetensors'}")
@@ -295,25 +310,24 @@ def _calibration_lines(checkpoint, validation, outlined: int, least: int) -> lis
             f"  {name}: called from {p['threshold']:.3g} on for {p['rule']}; "
             f"the specificity is {p['specificity']:.3f}"
         )
-    if validation.findings:
-        return lines  # whose outline belongs to which finding is not said
+    cases = "findings" if validation.findings else "cases"
     if outlined < least:
         return lines + [
-            f"  {outlined} outlined cases are too few to choose from where on evidence is hot; "
+            f"  {outlined} outlined {cases} are too few to choose from where on evidence is hot; "
             f"it takes {least}"
         ]
     hot = checkpoint.localization
     relative, local = (hot[k]["threshold"] for k in ("relative", "local_logit"))
     return lines + [
         f"  evidence is hot from {relative:.3g} of a map's maximum or a local logit of "
-        f"{local:.3g} on, chosen on {hot['num_images']} outlined cases"
+        f"{local:.3g} on, chosen on {hot['num_images']} outlined {cases}"
     ]
 
 # %% ../nbs/99_cli.ipynb #e3bc5958
 def calibrate(args) -> int:
     "Fit temperature, thresholds and the look of familiar pictures, into a new checkpoint"
     from xray_explain.data.cases import read_cases
-    from xray_explain.measure.thresholds import LEAST_OUTLINED, choose_thresholds
+    from xray_explain.measure.thresholds import LEAST_OUTLINED, choose_thresholds, outlined_pairs
     from xray_explain.model.batches import load_canvases
     from xray_explain.model.calibration import calibrate as fit
     from xray_explain.model.checkpoint import is_half, save_checkpoint
@@ -331,8 +345,8 @@ def calibrate(args) -> int:
     validation = _validation_cases(cases, args.split, seed)
     pictures, masks, labels = load_canvases(validation, before.preprocessing)
     after = fit(before, pictures, labels.numpy(), validation.table.group, args.rule)
-    outlined = int(masks.flatten(1).any(1).sum())
-    if outlined >= LEAST_OUTLINED and not cases.findings:
+    outlined = len(outlined_pairs(masks.numpy(), labels.numpy())[0])
+    if outlined >= LEAST_OUTLINED:
         after = choose_thresholds(after, pictures, masks, labels)
     save_checkpoint(args.output, after, half=is_half(args.checkpoint))
     say("\n".join(_calibration_lines(after, validation, outlined, LEAST_OUTLINED)))
@@ -364,8 +378,6 @@ def _finding_lines(study, figures: dict) -> list[str]:
         told = ", ".join(f"{name} {figures[name.lower()][c]:.3f}" for name in names)
         cases = f"{n} case{'s' * (n > 1)}"
         lines.append(f"  {c}: {cases}, {told}" if n else f"  {c}: no case")
-    if len(study.annotated):
-        lines.append("Agreement with outlines is not measured of independent findings")
     return lines
 
 
@@ -373,7 +385,11 @@ def _prediction_lines(study, figures: dict) -> list[str]:
     if study.cases.findings:
         return _finding_lines(study, figures)
     auc = "" if figures["macro_auc"] is None else f", macro AUC {figures['macro_auc']:.3f}"
-    lines = [f"{len(study)} cases of {study.cases.name}: accuracy {figures['accuracy']:.3f}{auc}"]
+    from xray_explain.report.sentences import guessing
+
+    as_well = f"; {words}" if (words := guessing(study)) else ""
+    accuracy = f"accuracy {figures['accuracy']:.3f}{auc}{as_well}"
+    lines = [f"{len(study)} cases of {study.cases.name}: {accuracy}"]
     for c in study.classes:
         sensitivity, specificity = figures["sensitivity"][c], figures["specificity"][c]
         lines.append(f"  {c}: sensitivity {sensitivity:.3f}, specificity {specificity:.3f}")
@@ -387,6 +403,7 @@ def evaluate(args) -> int:
     from xray_explain.measure.performance import prediction_figures
     from xray_explain.measure.study import examine, open_cases
     from xray_explain.report.annotation import annotation_report, localization_table
+    from xray_explain.report.sentences import study_caveat, study_warning
     from xray_explain.terminal import frame_columns
 
     checkpoint = _load(args.checkpoint)
@@ -395,7 +412,11 @@ def evaluate(args) -> int:
     _say_problems(cases)
     study = examine(checkpoint, cases, args.batch_size)
     figures = prediction_figures(study)
-    records = [] if cases.findings else agreement_records(study)
+    records = agreement_records(study)
+    if warning := study_warning(study):
+        say(warning, "bold red")
+    if args.checkpoint:  # of the demo it is said when it is loaded
+        say(f"{checkpoint.worth}.")
     say("\n".join(_prediction_lines(study, figures)))
     if len(records):
         figures = annotation_report(study, records)
@@ -403,7 +424,7 @@ def evaluate(args) -> int:
         say("\n".join(figures["sentences"]))
     if args.output:
         write_json(args.output, figures)
-    say(" ".join(filter(None, [study.cases.caveat, RESEARCH_USE])))
+    say(" ".join(filter(None, [study_caveat(study), RESEARCH_USE])))
     for image_id, note in study.notes:
         say(f"note: {image_id}: {note}", error=True)
     for image_id, reason in study.failures:
@@ -435,6 +456,17 @@ def _card_parser(p):
     )
 
 
+def _evaluation(path: str) -> dict:
+    "The figures of an evaluation; ValueError, in one line, for a file of something else"
+    try:
+        figures = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:  # no text, or no JSON
+        figures = None
+    if not isinstance(figures, dict) or not figures:
+        raise ValueError(f"{_shown(Path(path))}: it holds no figures; name an evaluation.json")
+    return figures
+
+
 def card(args) -> int:
     "Write the model card of a checkpoint"
     from xray_explain.model.checkpoint import is_half, save_checkpoint
@@ -443,10 +475,9 @@ def card(args) -> int:
 
     if args.into and not args.evaluation:
         raise ValueError("--into needs the figures to write, --evaluation evaluation.json")
-    checkpoint, evaluation = _load(args.checkpoint), None
-    if args.evaluation:
-        evaluation = json.loads(Path(args.evaluation).read_text(encoding="utf-8"))
-    if args.into:
+    evaluation = _evaluation(args.evaluation) if args.evaluation else None
+    checkpoint = _load(args.checkpoint)
+    if args.into and evaluation:
         checkpoint = measured_by(checkpoint, evaluation)
         save_checkpoint(args.into, checkpoint, half=is_half(args.checkpoint))
         say(f"written: {args.into}")
@@ -823,10 +854,11 @@ def _infer_many(args) -> int:
         checkpoint, sources, count, out, options, engine, args.workers, args.device, args.resume
     )
     _say_results(checkpoint, counts, out)
-    say(
-        f"{run_summary(counts, sources.passed_over)}\nwritten: {_shown(out / 'batch_results.json')}"
-    )
-    say(RESEARCH_USE)
+    say(run_summary(counts, sources.passed_over))
+    say(f"written: {_shown(out / 'batch_results.json')}")
+    # the sentence above the table may have left the screen
+    short = checkpoint.worth_short
+    say(f"{short[0].upper()}{short[1:]}. {RESEARCH_USE}")
     return 1 if counts.failed else 0
 
 
