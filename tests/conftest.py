@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,3 +28,22 @@ def other_kernel(tmp_path_factory) -> Path:
     fails = [sys.executable, "-c", "raise SystemExit('the wrong kernel')", "{connection_file}"]
     spec.write_text(json.dumps({"argv": fails, "display_name": "Python 3", "language": "python"}))
     return home
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "Chromium without a window; without one a test is skipped, in CI it fails"
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        reason = "no browser; on Debian and Ubuntu: apt install chromium"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="needs playwright; pip install -e '.[dev]'"
+    )
+    quiet = ["sandbox", "first-run"], ["gpu", "background-networking", "sync", "component-update"]
+    args = [f"--{word}-{name}" for word, names in zip(("no", "disable"), quiet) for name in names]
+    with api.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=path, args=args)
+        yield chromium
+        chromium.close()

@@ -15,15 +15,6 @@ import pytest
 from xray_explain.wording import RESEARCH_USE
 
 ROOT = Path(__file__).parent.parent
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-component-update",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-]
 SOURCES = (
     "nbs",
     "xray_explain",
@@ -78,24 +69,6 @@ def address(tmp_path_factory):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/", home / "_docs"
     server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = (
-        shutil.which("chromium")
-        or shutil.which("chromium-browser")
-        or shutil.which("google-chrome")
-    )
-    if not path:
-        absent("no browser; on Debian and Ubuntu: apt install chromium")
-    api = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright; pip install -e '.[dev]'"
-    )
-    with api.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=path, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

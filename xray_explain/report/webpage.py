@@ -182,8 +182,8 @@ _PRINT = """
   figure img { width: auto; max-width: 100%; max-height: 205mm; }
   figure button, figure .enlarge { display: none; }
   .table { overflow: visible; }
-  table { font-size: 8pt; }
-  th, td { padding: 0.8mm 1.4mm; }
+  table { font-size: 7.6pt; }
+  th, td { padding: 0.8mm 1.2mm; }
   tbody th, td.words { min-width: 0; }
   footer { break-before: avoid; break-inside: avoid; }
 }
@@ -334,7 +334,7 @@ def _align(table: Tag):
 
 # %% ../../nbs/8_report/00_webpage.ipynb #3df3f9f4
 def _accessible(table: Tag, soup: BeautifulSoup):
-    "A table with caption and scopes, in a region of its own that scrolls"
+    "A table with caption and scopes, in a group of its own that scrolls"
     table.attrs = {}
     for row in table.select("tr"):
         row.attrs = {}
@@ -349,7 +349,7 @@ def _accessible(table: Tag, soup: BeautifulSoup):
         caption.string = _heading_above(table)
         table.insert(0, caption)
     short = " short" if len(table.select("tr")) <= SHORT else ""
-    region = {"role": "region", "tabindex": "0", "aria-label": caption.get_text()}
+    region = {"role": "group", "tabindex": "0", "aria-label": caption.get_text()}
     if (
         table.parent and table.parent.name == "div"
     ):  # pandas' own, which would part it from its text
