@@ -43,6 +43,7 @@ def browser():
     )
     quiet = ["sandbox", "first-run"], ["gpu", "background-networking", "sync", "component-update"]
     args = [f"--{word}-{name}" for word, names in zip(("no", "disable"), quiet) for name in names]
+    args.append("--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1")
     with api.sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=path, args=args)
         yield chromium

@@ -147,7 +147,8 @@ def test_headings_stay_with_their_pictures_on_paper(browser, tmp_path):
     cells = []
     for n in range(12):
         cells.append(text_cell("\n\n".join(f"filled {i}" for i in range(3 + 5 * n % 11))))
-        cells.append(text_cell(f"## Heading-{n}-\n\nWords-{n}- before a picture."))
+        more = "More about it." if n % 2 else ""
+        cells.append(text_cell(f"## Heading-{n}-\n\n{more}\n\nWords-{n}- before a picture."))
         cells.append(shown_cell(picture((20 * n, 100, 100), (900, 400))))
     sheets = printed(browser, written(tmp_path, *cells))
     assert len(sheets) > 4 and sum(pictures for _, pictures in sheets) == 12

@@ -176,6 +176,7 @@ _PRINT = """
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; }
   p, ul, ol { max-width: none; orphans: 3; widows: 3; }
   h1, h2, h3, caption, thead, p:has(+ figure), p:has(+ .table),
+  :is(h2, h3) + p:has(+ p + :is(figure, .table)),
   .table:not(.short) tr:nth-child(-n+3) { break-after: avoid; }
   figure, tr, li, .table.short { break-inside: avoid; }
   figure, figure [popover]:not(:popover-open), .place { width: fit-content; aspect-ratio: auto; }
