@@ -149,16 +149,19 @@ def card(
     thumbnails: Iterable[Thumbnail],
     foot: str,  # the research-use line, in small letters
 ) -> str:
-    "HTML for `_repr_html_`: pictures, and beside them a title, lines and a foot"
+    """HTML for `_repr_html_`: pictures, and beside them a title, lines and a foot
+
+    The words come first where pictures have captions, which may name a class"""
     first, *others = [html.escape(line) for line in lines if line] or [""]
     words = [f"<strong>{html.escape(title)}</strong>", f"<b>{first}</b>" if first else "", *others]
+    words += [f"<small>{html.escape(foot)}</small>"]
     text = "<br>".join(filter(None, words))
-    return (
-        '<div class="xray-explain" style="display:flex;flex-wrap:wrap;gap:1em;color:inherit">'
-        + "".join(map(_img, thumbnails))
-        + f'<div style="flex:1 1 16em;overflow-wrap:anywhere">{text}<br>'
-        + f"<small>{html.escape(foot)}</small></div></div>"
-    )
+    shown = list(thumbnails)
+    parts = [_img(thumbnail) for thumbnail in shown]
+    beside = f'<div style="flex:1 1 16em;overflow-wrap:anywhere">{text}</div>'
+    parts.insert(0 if any(t.caption for t in shown) else len(parts), beside)
+    style = "display:flex;flex-wrap:wrap;gap:1em;color:inherit"
+    return f'<div class="xray-explain" style="{style}">{"".join(parts)}</div>'
 
 # %% ../nbs/02_display.ipynb #e7a20998
 def safely_html(make: Callable[[Any], str]) -> Callable[[Any], str | None]:

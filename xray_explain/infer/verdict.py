@@ -140,6 +140,9 @@ class Verdict:
         "The same picture, asked about another class"
         return replace(self, text=f"{name} {probability_text(probability)}", shown=name)
 
+    def __repr__(self) -> str:
+        return f"Verdict({self})"
+
     def __str__(self) -> str:
         return " · ".join(filter(None, (self.warning, self.worth, self.text)))
 

@@ -6,7 +6,9 @@
 __all__ = ['CHOICES', 'Recipe']
 
 # %% ../../nbs/4_model/05_recipe.ipynb #0e63e398
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+
+from ..wording import one_of
 
 # %% ../../nbs/4_model/05_recipe.ipynb #d68e9fa4
 CHOICES = {
@@ -89,8 +91,11 @@ class Recipe:
         if self.freeze and not self.start:
             raise ValueError("freeze keeps weights as they start: name some with start")
         for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {value!r}")
+            one_of(getattr(self, name), known, name)
+
+    def __repr__(self):
+        unusual = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in unusual)})"
 
     @property
     def model_args(self) -> dict:
