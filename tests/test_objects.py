@@ -213,6 +213,65 @@ def test_a_class_is_asked_for_by_name_or_index_and_an_unknown_one_is_named(objec
             xe.select_examples(truth, truth, probs, k)
 
 
+def test_the_view_takes_a_class_by_its_name(objects):
+    view = objects["InferenceView"]
+    view.turn(class_idx="Benign", versus="Normal")
+    assert (view.class_idx, view.versus) == (1, 0)
+    there = r"There are Normal \(0\), Benign \(1\), Malignant \(2\)"
+    with pytest.raises(ValueError, match=f"'Malignent', did you mean 'Malignant'. {there}"):
+        view.turn(class_idx="Malignent")
+    with pytest.raises(Exception, match=r"class_idx: unknown class '3'; there are Normal \(0\)"):
+        view.turn(class_idx=3)
+    assert (view.class_idx, view.versus) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "ask,named",
+    [
+        (lambda: xe.make_phantom(1, "Malignent"), "did you mean 'Malignant'? There are Normal, "),
+        (lambda: xe.run_report("galery"), "did you mean 'gallery'? There are "),
+        (
+            lambda: xe.run_report("gallery", noramlize="image"),
+            "did you mean 'normalize'? There are ",
+        ),
+    ],
+)
+def test_whatever_is_asked_for_by_name_is_answered_with_the_nearest(ask, named):
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        ask()
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_options_that_name_something_say_what_there_is(objects):
+    from xray_explain.infer.folder import Options
+    from xray_explain.infer.record import overlay_suffix
+    from xray_explain.model.checkpoint import CheckpointError, build_net
+    from xray_explain.model.recipe import Recipe
+    from xray_explain.read.preprocessing import Preprocessing
+    from xray_explain.view.look import colour_levels
+
+    x = objects["Checkpoint"].preprocessing.tensor(objects["Radiograph"])[None]
+    nearest = {
+        "'stretch'": lambda: Preprocessing(fit="strech"),
+        "'clahe'": lambda: Preprocessing(contrast="CLAHE"),
+        "'reduced'": lambda: Preprocessing(reading="reduce"),
+        "'absolute'": lambda: objects["Inference"].heatmap(0, "absolut"),
+        "'overlap'": lambda: Recipe(form="overlaps"),
+        "'bf16'": lambda: Options(precision="bfp16"),
+        "'jpeg'": lambda: overlay_suffix("jpg"),
+        "'viridis'": lambda: colour_levels("Viridis"),
+        "'blocks.6.0.conv_pw'": lambda: xe.explain(
+            objects["Checkpoint"], x, layer="blocks.6.0.conv-pw"
+        ),
+    }
+    for name, ask in nearest.items():
+        with pytest.raises(ValueError, match=f"did you mean {name}") as caught:
+            ask()
+        assert " There are " in str(caught.value), caught.value
+    with pytest.raises(CheckpointError, match="did you mean 'resnet50'?"):
+        build_net("resnet_50", 2)
+
+
 def again(name: str, monkeypatch):
     "A module that is run once more, beside the one that others use"
     former = importlib.import_module(f"xray_explain.{name}")
@@ -283,8 +342,7 @@ def examples() -> list:
 
     slow = {"run_report"}
     return [
-        pytest.param(name, marks=[pytest.mark.slow] if name in slow else [])
-        for name in EXAMPLES
+        pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in EXAMPLES
     ]
 
 
