@@ -296,13 +296,13 @@ class _Choosing(_OfClasses):
 
     def _choice(self) -> Entry | OwnFile | None:
         "What is chosen; raises one of the readable errors"
+        if self.case_idx < 0 and self._own:
+            return self._own
+        if self._lost:
+            raise DatasetError(self._lost)
         if self.case_idx >= len(self.entries):
             raise RadiographError(f"there are {len(self.entries)} pictures, the first is 0")
-        if self.case_idx >= 0:
-            return self.entries[self.case_idx]
-        if self._lost and not self._own:
-            raise DatasetError(self._lost)
-        return self._own
+        return self.entries[self.case_idx] if self.case_idx >= 0 else None
 
     def _examine(self):
         "Explain what is chosen with one forward pass; its predicted class is shown, in full"
