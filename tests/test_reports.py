@@ -326,11 +326,11 @@ def small_report(tmp_path, monkeypatch, other_kernel):
         metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}},
         cells=[
             text("# A small report"),
-            cell('output_dir = ""\nkill = False\nnames = []\nexamples = 1'),
-            cell("import os, signal, sys\nprint(sys.executable, names)"),
+            cell('output_dir = ""\nkill = False\nnames = []\nexamples = 1\nwarns = False'),
+            cell("import os, signal, sys, warnings\nprint(sys.executable, names)"),
             text("## Where it ends\nIn the cell below."),
             cell("if kill:\n    os.kill(os.getpid(), signal.SIGKILL)"),
-            cell("print('the end')"),
+            cell('if warns:\n    warnings.warn("an odd figure")\nprint("the end")'),
         ],
     )
     nb.cells[1].metadata["tags"] = ["parameters"]
@@ -345,6 +345,14 @@ def test_a_report_runs_with_this_interpreter(small_report, tmp_path, capfd):
     assert f"{sys.executable} ['frontal']" in html.unescape(page.read_text())
     heard = capfd.readouterr().err
     assert "encryption" not in heard and "WARNING" not in heard
+
+
+def test_a_library_warns_whoever_runs_a_report_and_not_its_readers(small_report, tmp_path, caplog):
+    "Where it lies on this machine is nobody's business"
+    page = run_report("gallery", tmp_path / "out", warns=True)
+    for file in (page, page.with_suffix(".ipynb")):
+        assert "UserWarning" not in file.read_text() and "ipykernel_" not in file.read_text()
+    assert caplog.messages == ["the gallery report: UserWarning: an odd figure"]
 
 
 def test_a_killed_report_says_where_and_leaves_no_page(small_report, tmp_path, capfd):

@@ -91,7 +91,11 @@ def _unit_square(ax, title: str, legend_at: str, **labels):
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", **labels)
     ax.set_title(title, fontsize=10)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, loc=legend_at)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, loc=legend_at)
+    else:
+        middle = {"ha": "center", "va": "center", "fontsize": 8}
+        ax.text(0.5, 0.5, "no curve: it takes cases\nof a class and others", **middle)
 
 
 def _draw_classes(roc, precision, truth, probs, classes, thresholds):
@@ -135,7 +139,7 @@ def draw_curves(
 
 def _curves_in_words(title: str, roc) -> str:
     "What the curves show, for those who cannot see them"
-    of = ", ".join(roc.get_legend_handles_labels()[1])
+    of = ", ".join(roc.get_legend_handles_labels()[1]) or "no class"
     return f"{title}. Curves of {of}: ROC; precision over recall; accuracy over confidence."
 
 
@@ -179,7 +183,8 @@ def draw_finding_curves(
     _unit_square(confidence, "reliability, all findings", "upper left", **axes)
     _name_lines(names, roc)
     for ax in (roc, precision):
-        ax.get_legend().remove()
+        if legend := ax.get_legend():
+            legend.remove()
     circles = "Circles: the checkpoint's operating points."
     figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
     figure.set_label(_curves_in_words(title, roc))

@@ -238,8 +238,9 @@ def _draw_picture(ax: Axes, case, caption: str, stretched: tuple[int, int] | Non
     picture, mask = _reduced(case.image, case.annotation, stretched)
     ax.set_title(caption, fontsize=7, color=INK)
     if picture is None:
-        middle = dict(ha="center", transform=ax.transAxes, fontsize=8, color=MUTED)
-        ax.text(0.5, 0.5, "cannot be read", **middle)
+        ax.text(
+            0.5, 0.5, "cannot be read", ha="center", transform=ax.transAxes, fontsize=8, color=MUTED
+        )
         return
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
     if mask is not None and mask.any():

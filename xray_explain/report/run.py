@@ -11,6 +11,7 @@ import ast
 import html
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -152,6 +153,17 @@ def _without_traces(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell["id"] = f"cell-{number}"
     return nb
 
+# %% ../../nbs/8_report/08_run.ipynb #cc9ada98
+def _warnings_apart(nb: nbformat.NotebookNode) -> list[str]:
+    "Take what went to stderr out of an executed notebook; the warnings in it, a line each, once"
+    heard: list[str] = []
+    for cell in nb.cells:
+        aside = [o for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+        for output in aside:
+            cell.outputs.remove(output)
+            heard += re.findall(r"(\w*Warning: .+)$", output.text, re.MULTILINE)
+    return list(dict.fromkeys(heard))
+
 # %% ../../nbs/8_report/08_run.ipynb #ec80eee1
 # parameters that say how many pictures a report holds, so what to lower where memory runs out
 _SIZES = ("cases", "causal_cases", "method_cases", "slow_cases", "max_images", "examples")
@@ -236,6 +248,8 @@ def run_report(
     try:
         with _sole_report(name, folder):
             nb = _without_traces(_executed(name, parameters))
+            for line in _warnings_apart(nb):
+                logging.getLogger(__name__).warning("the %s report: %s", name, line)
             with atomic_path(page.with_suffix(".ipynb")) as p:
                 nbformat.write(nb, p)
             with atomic_path(page) as p:

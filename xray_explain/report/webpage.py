@@ -273,7 +273,9 @@ class Captioned:
         return text.replace(">", f"><caption>{html.escape(self.caption)}</caption>", 1)
 
 # %% ../../nbs/8_report/00_webpage.ipynb #d7adc03b
-_NUMBER = re.compile(r"[\s<>≤≥~+−–-]*\d[^a-zA-Z]*(to|of|p|e)?[^a-zA-Z]*|[-–…]?|nan|none", re.I)
+_NUMBER = re.compile(  # also with its interval in brackets, or with the words that it has none
+    r"[\s<>≤≥~+−–-]*\d[^a-z]*(to|of|p|e)?[^a-z]*(\(no interval\))?|[-–…]?|nan|none", re.I
+)
 _BRACKET = re.compile(r"\([^()]{1,18}\)")  # an interval, which is not broken into lines
 SHORT = 20  # rows of a table that stays on one sheet
 
