@@ -286,8 +286,10 @@ def again(name: str, monkeypatch):
 def test_a_method_is_added_in_one_row(objects, monkeypatch):
     "explain, its errors, the view's list, the report's rows and colours"
     from xray_explain.evidence.library import METHODS, Method
+    from xray_explain.measure.baselines import MAP_WORDS
     from xray_explain.report import faithfulness
 
+    assert MAP_WORDS["gradcam"].name == METHODS["gradcam"].title
     monkeypatch.setitem(METHODS, "mycam", Method("My CAM", "LayerCAM", "7 forward"))
     checkpoint = objects["Checkpoint"]
     x = checkpoint.preprocessing.tensor(objects["Radiograph"])[None]
