@@ -215,9 +215,9 @@ def test_training_audit_and_view_agree(spoiled):
         ("outline that cannot be read", kinds["broken"]),
     }
     entries = {Path(e.name).stem: e for e in worklist(folder)}
-    film, mask = entries[kinds["cut"]].read()
-    assert mask is None and "other proportions" in film.notes[-1]
-    assert entries[kinds["stored"]].read()[1].any()
+    opened = entries[kinds["cut"]].read()
+    assert opened.mask is None and "other proportions" in opened.film.notes[-1]
+    assert entries[kinds["stored"]].read().mask.any()
 
 
 def test_pictures_stretched_to_a_square_keep_their_outlines(phantoms, tmp_path):

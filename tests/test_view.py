@@ -345,6 +345,7 @@ def test_what_is_seen_together(screen):
     assert "synthetic phantoms" in worth and 0 <= aside.index(worth) < aside.index(verdict)
     assert re.fullmatch(r"Benign (> )?\d\.\d\d\d, calibrated on \d+ phantoms", verdict)
     assert "operating point" in screen.text(".xe-notes")
+    screen.until("root.querySelector('.xe-measured').textContent.includes('IoU')")
     assert re.search(
         r"IoU \d\.\d\d, hottest point (in|out)side, \d+% of the evidence inside",
         screen.text(".xe-measured"),
