@@ -667,6 +667,14 @@ def test_a_page_that_is_loaded_anew_leaves_no_process(screen, servers):
     (before,), said = page_processes(servers), terminal.read_text()
     screen.page.reload(wait_until="commit")
     screen.ready()
+    # the keys of the worklist, before anything was clicked
+    for key, name in [
+        ("PageDown", "phantom 2"),
+        ("PageDown", "phantom 3"),
+        ("PageUp", "phantom 2"),
+    ]:
+        screen.page.keyboard.press(key)
+        screen.until(f"root.querySelector('[data-caption=plain]').textContent.includes('{name}')")
     assert falls_to(1, servers) and page_processes(servers) != [before]
     assert terminal.read_text() == said  # of this nobody has to read anything
 
