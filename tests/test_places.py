@@ -59,7 +59,6 @@ def test_commands_on_own_data_leave_nothing_that_git_sees(checkout, films):
     own = checkout / "results" / "own"
     for command in (
         ("audit", films),
-        ("evaluate", films),
         ("card",),
         ("infer", "--image", picture),
         ("infer", "--input-dir", films / "images", "--workers", 0),

@@ -20,13 +20,14 @@ import pandas as pd
 import pytest
 import torch
 from bs4 import BeautifulSoup
+from PIL import Image
 
 from xray_explain.cli import main
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.draw.charts import RIVALS
 from xray_explain.measure.baselines import BASELINES, MAP_WORDS
 from xray_explain.measure.methods import METHODS
-from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
+from xray_explain.model.checkpoint import DEMO, Checkpoint, build_net, save_checkpoint
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.report.annotation import MAPS
 from xray_explain.report.run import (
@@ -730,3 +731,44 @@ def test_a_report_that_cannot_be_made_keeps_no_other_from_being_made(monkeypatch
     assert main(["report", "--output-dir", str(tmp_path)]) == 1
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1 and not begun and "Open" not in shown.out
+
+
+@pytest.fixture(scope="module")
+def strange_data(tmp_path_factory):
+    "A data set whose pictures are noise, all but the first"
+    folder = tmp_path_factory.mktemp("strange") / "noise"
+    write_phantoms(folder, per_class=3, seed=9, size=320, workers=1, progress=False)
+    for number, path in enumerate(sorted((folder / "images").iterdir())[1:]):
+        noise = np.random.default_rng(number).integers(0, 255, (320, 240), np.uint8)
+        Image.fromarray(noise).save(path)
+    return folder
+
+
+UNLIKE = "8 of 9 pictures (89 %) are unlike those of the model's training"
+
+
+def test_the_first_line_of_an_evaluation_counts_pictures_unlike_the_training(strange_data, capsys):
+    assert main(["evaluate", str(strange_data), "--checkpoint", str(DEMO)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(UNLIKE) and lines[1].startswith(
+        "Model trained on synthetic phantoms"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_on_pictures_unlike_the_training_says_so_first(name, strange_data, tmp_path):
+    "In numbers, before any figure, then what the model is worth"
+    page = run_report(name, tmp_path, data=str(strange_data), **FEW.get(name, {}))
+    soup = BeautifulSoup(page.read_text(), "html.parser")
+    text = soup.main.get_text(" ", strip=True)
+    first, worth = text.find(UNLIKE), text.find("means nothing on a patient's film")
+    assert 0 <= first < worth < text.find("Model trained on")
+    assert not re.search(r"\d", text[:first]) and "too good." not in text[: worth + 600]
+
+
+def test_an_option_that_no_report_uses_is_refused_by_name(data, tmp_path, capsys):
+    words = ["report", "inference", "--data", str(data), "--output-dir", str(tmp_path / "out")]
+    assert main([*words, "--no-cache"]) == 1
+    assert "--no-cache means nothing to: inference" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
