@@ -117,6 +117,7 @@ def serve_view(
         notebook = Path(folder) / "view.ipynb"
         nbformat.write(view_notebook(checkpoint, data, label), notebook)
         config = Config(voila_config(port, secrets.token_urlsafe(24)))
-        page = _page_class()(partial(_announce, Path(folder), open_browser), config=config)
+        # the application of this process, or its parts would have nowhere to tell their errors
+        page = _page_class().instance(partial(_announce, Path(folder), open_browser), config=config)
         page.initialize([str(notebook)])
         page.start()
