@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from traitlets.config import Config
+from traitlets.config import Config, SingletonConfigurable
 
 from ..files import PACKAGE
 from ..report.run import InterpreterKernelSpec, report_notebook, transport_encryption
@@ -93,7 +93,7 @@ def _announce(folder: Path, open_browser: bool, port: int, token: str):
         webbrowser.open(opening.as_uri())
 
 # %% ../../nbs/9_view/09_server.ipynb #80ddec12
-def _page_class() -> type:
+def _page_class() -> type[SingletonConfigurable]:
     "Voila with our pages; RuntimeError where it is not installed"
     try:
         from xray_explain.view.visits import Page
