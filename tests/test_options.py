@@ -187,12 +187,14 @@ OPTIONS = {
     "audit": {
         "data": ["{home}/other"],
         "--label": MERGED,
+        "--findings": [],
         "--output-dir": ["{out}/elsewhere"],
         "--split-file": ["{home}/set_one.csv"],
     },
     "split": {
         "data": ["{home}/other"],
         "--label": MERGED,
+        "--findings": [],
         "--output": ["{out}/elsewhere.csv"],
         "--by": ["fold"],
         "--train-on": ["b"],
@@ -202,6 +204,7 @@ OPTIONS = {
     "train": {
         "data": ["{home}/other"],
         "--label": MERGED,
+        "--findings": [],
         "--split-file": ["{home}/set_one.csv"],
         "--output-dir": ["{out}/elsewhere"],
         "--half": [],
@@ -279,6 +282,7 @@ INSTEAD = {
 # options that mean nothing without others, which the run without the option is given too
 BESIDE = {
     ("view", "--label"): ["--data", "{home}/set"],
+    ("audit", "--findings"): ["--label", "tumor"],  # classes called 0 and 1 are odd, findings not
     ("split", "--train-on"): ["--by", "fold"],
     ("calibrate", "--split-file"): ["--split", "test", "--split-file", "{home}/many_two.csv"],
     ("card", "--into"): ["--evaluation", "{home}/figures.json"],

@@ -61,7 +61,9 @@ def _add_label(parser):
         default="",
         metavar="COLUMN",
         help="column that holds the class, and names for its values where they need some: "
-        "fractured:0=Normal,1=Fracture (default: the column label, or BTXRD's flags)",
+        "fractured:0=Normal,1=Fracture; or columns of findings, each 1 or 0, blank for 0: "
+        "Effusion,Mass, where :-1=0 or :-1=1 says what unsure is (default: the column label, or "
+        "BTXRD's flags)",
     )
 
 

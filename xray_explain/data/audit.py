@@ -383,21 +383,22 @@ def audit(
     split_file: str | Path | None = None,  # to look for doubles across its splits
     progress: bool = True,
     label: str = "",  # the column that holds the class, as for `read_cases`
+    findings: bool = False,  # a label may name several or none, as for `read_cases`
 ) -> Audit:
     "Read every picture and outline of a data set; DatasetError where there is none"
-    listing = list_rows(data, split_file=split_file, label=label)
+    listing = list_rows(data, split_file=split_file, label=label, findings=findings)
     rows = listing.rows
     prints = picture_prints(rows.image, progress).set_axis(rows.index)
     # a picture that two rows name is no double of itself
     once = rows.image.notna() & ~rows.image.duplicated()
     pairs = near_pairs(prints.where(once))
-    findings = _table_findings(listing)
-    findings += _picture_findings(rows, prints)
-    findings += _outline_findings(listing, prints, progress)
-    findings += _double_findings(rows, pairs)
+    problems = _table_findings(listing)
+    problems += _picture_findings(rows, prints)
+    problems += _outline_findings(listing, prints, progress)
+    problems += _double_findings(rows, pairs)
     return Audit(
         listing=listing,
         pictures=_with_prints(listing, prints, pairs),
         pairs=pairs,
-        findings=pd.DataFrame(findings, columns=Finding._fields),
+        findings=pd.DataFrame(problems, columns=Finding._fields),
     )

@@ -99,6 +99,11 @@ def _listed(names: Iterable, show: int = 3) -> str:
     more = f", … and {len(names) - show} more" if len(names) > show else ""
     return ", ".join(names[:show]) + more
 
+
+def _sized(counts: pd.Series) -> list[str]:
+    "Names with how many rows have them"
+    return [f"{name} ({n} row{'s' * (n > 1)})" for name, n in counts.items()]
+
 # %% ../../nbs/2_data/03_cases.ipynb #d4b672c2
 _WORKBOOK = 200 * 10**6  # bytes
 
@@ -252,12 +257,16 @@ def _column_and_names(table: pd.DataFrame, label: str) -> tuple[str, dict[str, s
             return column, _renaming(label.removeprefix(f"{column}:"), label)
     column = label.partition(":")[0]
     meant = meant_name(column, table.columns)
-    raise DatasetError(f"the table has no column {column}{meant or ';'} {_columns_there(table)}")
+    raise DatasetError(f"the table has no column {column}{meant} are {_known_columns(table)}")
+
+
+def _known_columns(table: pd.DataFrame) -> str:
+    return _listed(table.columns, 40) if len(table.columns) else "none"
 
 
 def _columns_there(table: pd.DataFrame) -> str:
     "Which columns there are"
-    return f"there are {_listed(table.columns, 40)}" if len(table.columns) else "it has no columns"
+    return f"there are {_known_columns(table)}" if len(table.columns) else "it has no columns"
 
 # %% ../../nbs/2_data/03_cases.ipynb #9ec41816
 def _whole_numbers(
@@ -276,6 +285,27 @@ def _class_cells(table: pd.DataFrame, column: str, names: dict[str, str]) -> pd.
         raise DatasetError(f"no row has the {column} {_listed(sorted(absent))}; there are {there}")
     return cells.replace(names)
 
+# %% ../../nbs/2_data/03_cases.ipynb #c6bbca14
+_UNSURE = re.compile(r"\s*:\s*-1\s*=\s*([01])\s*$")  # 'A,B:-1=0'
+
+
+def _finding_columns(table: pd.DataFrame, label: str) -> tuple[list[str], str] | None:
+    "Columns of findings that a label names, and what -1 means ('' for nothing); None for others"
+    unsure = _UNSURE.search(label)
+    names = [name.strip() for name in _UNSURE.sub("", label).split(",")]
+    if label in table or len(names) < 2 or names[0] not in table:
+        return None
+    names = list(dict.fromkeys(filter(None, names)))
+    if absent := [name for name in names if name not in table]:
+        meant = meant_name(absent[0], table.columns)
+        columns = _columns_there(table)
+        raise DatasetError(f"the table has no column {absent[0]}{meant or ';'} {columns}")
+    if joined := [name for name in names if "|" in name or ";" in name]:
+        raise DatasetError(
+            f"the name of a finding has no | and no ;: rename the column {joined[0]}"
+        )
+    return names, unsure[1] if unsure else ""
+
 # %% ../../nbs/2_data/03_cases.ipynb #39d2c0e2
 class _Labels(NamedTuple):
     "What a table says of its labels"
@@ -285,6 +315,9 @@ class _Labels(NamedTuple):
     classes: tuple[str, ...] | None  # None where the table decides about the names
     column: str  # "" for BTXRD's flags
     completed: pd.Series  # bool, rows in which a blank flag was read as 0
+    findings: bool = False  # each in a column of its own
+    unusable: dict[str, pd.Series] = {}  # what is wrong with a row's findings -> which rows (bool)
+    oddities: dict[str, list[str]] = {}  # what is odd about them -> where
 
 
 def _labels(table: pd.DataFrame, label: str = "") -> _Labels:
@@ -297,6 +330,8 @@ def _labels(table: pd.DataFrame, label: str = "") -> _Labels:
             f"the table needs the column image_id, which names the pictures{hint}; "
             f"{_columns_there(table)}"
         )
+    if columns := _finding_columns(table, label):
+        return _finding_labels(table, *columns, kind)
     if label or "label" in table:
         column, names = _column_and_names(table, label or "label")
         completed = pd.Series(False, table.index)
@@ -319,6 +354,44 @@ def _separator_hint(table: pd.DataFrame) -> str:
 
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+# %% ../../nbs/2_data/03_cases.ipynb #b1795b25
+def _finding_values(table: pd.DataFrame, names: list[str], unsure: str) -> tuple[pd.DataFrame, ...]:
+    "Which findings are there, are blank, and are unsure: bool, a column each; and what is no such value"
+    cells = table[names].apply(_stripped)
+    numbers = as_flags(cells)
+    blank, doubt = cells == "", numbers == -1
+    present = (numbers == 1) | (doubt if unsure == "1" else False)
+    return present, blank, doubt, ~(blank | doubt | numbers.isin([0, 1]))
+
+
+def _finding_labels(table: pd.DataFrame, columns: list[str], unsure: str, kind: str) -> _Labels:
+    "Labels from columns of 1, 0, blank and -1"
+    present, blank, doubt, strange = _finding_values(table, columns, unsure)
+    names = [c for c in columns if findings_in(c)]  # 'No Finding' is none
+    healthy = present.drop(columns=names).any(axis=1)
+    values = [findings_text(c for c in names if row[c]) for row in present.to_dict("records")]
+    asked = {"": "", "0": "absent", "1": "present"}[unsure]
+    taken = doubt.sum()[doubt.any() & (unsure != "")]
+    columns_named = ",".join(columns)
+    left_out = f"unsure (-1); --label {columns_named}:-1=0 takes that for absent, :-1=1 for present"
+    return _Labels(
+        kind,
+        pd.Series(values, table.index, dtype=object),
+        tuple(names),
+        columns_named,
+        pd.Series(False, table.index),
+        findings=True,
+        unusable={
+            f"a finding is {left_out}": doubt.any(axis=1) & (not unsure),
+            "a finding is none of 1, 0, -1 and blank": strange.any(axis=1),
+            "no finding and a finding at once": healthy & present[names].any(axis=1),
+        },
+        oddities={
+            "blank cell of a finding, taken for absent": _sized(blank.sum()[blank.any()]),
+            f"unsure finding (-1), taken for {asked}": _sized(taken),
+        },
+    )
 
 # %% ../../nbs/2_data/03_cases.ipynb #3ecf99f4
 def _outline_stem(path: Path) -> str:
@@ -474,11 +547,6 @@ def _class_troubles(labels: pd.Series, column: str) -> dict[str, list[str]]:
         f"no class is called {NORMAL}, so lesions are expected in every one; "
         f"{to_normal} names one that has none": _sized(healthy),
     }
-
-
-def _sized(counts: pd.Series) -> list[str]:
-    "Names with how many rows have them"
-    return [f"{name} ({n} row{'s' * (n > 1)})" for name, n in counts.items()]
 
 # %% ../../nbs/2_data/03_cases.ipynb #07315bf0
 _NO_SPLIT = "no split, where others have one: {}"
@@ -674,6 +742,13 @@ class Cases:
         named = [findings_in(text) if self.findings else (text,) for text in self.table.label]
         return np.array([[c in names for c in self.classes] for names in named])
 
+    def findings_of(self, label: str) -> dict[str, bool] | None:
+        "Every finding, and whether a case's label has it; None where labels are classes"
+        if not self.findings:
+            return None
+        named = findings_in(label)
+        return {c: c in named for c in self.classes}
+
     def summary(self) -> pd.DataFrame:
         "Cases by class and split, all of them, and how many are outlined"
         return _summary(self.table, self.classes, self.findings)
@@ -825,7 +900,7 @@ def _of_findings(
     named = labels.values.map(findings_in)
     texts = named.map(findings_text).where(labels.values != "", "")
     every = _class_names(named.explode().dropna())
-    known = tuple(classes or every)
+    known = tuple(classes or labels.classes or every)
     strange = [name for name in every if name not in known]
     odd = {"finding that the model does not know, taken for nothing": strange}
     return labels._replace(values=texts), known, odd
@@ -847,7 +922,7 @@ def _named(
 ) -> tuple[_Labels, tuple[str, ...], dict[str, list[str]]]:
     "Labels, the names of their classes, and what is odd about the table"
     names = tuple(classes or labels.classes or _class_names(labels.values))
-    odd = _oddities(table, labels, not (classes or labels.classes or findings))
+    odd = _oddities(table, labels, not (classes or labels.classes or findings)) | labels.oddities
     if not findings:
         return labels, names, odd
     labels, names, strange = _of_findings(labels, classes)
@@ -867,13 +942,19 @@ def list_rows(
     table = _read_table(folder)
     cells = table.cells if use_split and not split_file else _without_split(table.cells)
     labels = _labels(cells, label)
-    files = _files(folder)
+    if labels.findings and classes and not findings:
+        raise DatasetError(
+            f"{labels.column} are findings, each there or not, and the model has classes, of which "
+            "a picture has one: name one column with --label"
+        )
+    files, findings = _files(folder), findings or labels.findings
     labels, names, odd = _named(table, labels, classes, findings)
     rows = _join(cells, labels.values, files)
     listing = Listing(
         rows=rows,
         classes=names,
-        unusable=_row_troubles(rows, tuple(set(rows.label)) if findings else names, labels.column),
+        unusable=labels.unusable
+        | _row_troubles(rows, tuple(set(rows.label)) if findings else names, labels.column),
         files=files,
         name=folder.name if Path(data).is_dir() else data_name(data),
         kind="phantom" if (folder / "phantoms.csv").is_file() else labels.kind,
@@ -890,7 +971,7 @@ def read_cases(
     data: str | Path,  # a zip, or a folder with images/, a table and, for outlines, Annotations/
     classes: Sequence[str] | None = None,  # in this order; None: BTXRD's, or Normal, then A to Z
     split_file: str | Path | None = None,  # its split and group count instead of the table's
-    label: str = "",  # the column that holds the class, 'column' or 'column:value=class,…'
+    label: str = "",  # of the class, 'column' or 'column:value=class,…'; of findings 'column,column,…'
     use_split: bool = True,  # False: the table's split is not even looked at
     findings: bool = False,  # a label may name several classes, as 'Effusion|Mass', or 'No Finding'
 ) -> Cases:

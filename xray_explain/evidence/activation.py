@@ -98,6 +98,6 @@ def refuse_findings(
     if activation_of(model) == "sigmoid":
         raise ValueError(
             f"{what} needs one class for each picture, and this checkpoint gives independent "
-            "findings (activation sigmoid); infer, view, calibrate, evaluate and the reports "
-            "gallery, evaluation and inference know them"
+            "findings (activation sigmoid); infer, view, train, calibrate, evaluate and the "
+            "reports know them"
         )

@@ -140,11 +140,12 @@ def cached_study(
 
 # %% ../../nbs/6_measure/06_cache.ipynb #60a027a5
 def _arrays(study: Study) -> dict[str, np.ndarray]:
-    "What a study is made of, masks as bits"
+    "What a study is made of; masks of 0 and 1 as bits, those of findings as they are"
+    one_bit = study.masks.max(initial=0) <= 1
     packed = {
         "rows": pd.Index(study.cases.table.image).get_indexer(study.table.image),
         "ood_score": study.table.ood_score.to_numpy(),
-        "masks": np.packbits(study.masks),
+        "masks": np.packbits(study.masks) if one_bit else study.masks,
     }
     return {name: packed[name] if name in packed else getattr(study, name) for name in ARRAYS}
 
@@ -162,7 +163,9 @@ def _recalled(checkpoint, cases, key) -> Study | None:
         return None
     arrays, note = stored
     shape = tuple(note["masks"])
-    arrays["masks"] = np.unpackbits(arrays["masks"], count=int(np.prod(shape))).reshape(shape)
+    if arrays["masks"].ndim == 1:
+        packed = arrays["masks"]
+        arrays["masks"] = np.unpackbits(packed, count=int(np.prod(shape))).reshape(shape)
     failures, notes = (tuple(map(tuple, note[name])) for name in ("failures", "notes"))
     return study_of(checkpoint, cases, arrays, note["exact"], failures, notes)
 

@@ -240,9 +240,10 @@ def _summarize_map(rows: pd.DataFrame) -> dict:
     "The groups of cases for one kind of map"
     true_class = rows[rows.shown_class == "true"]
     recognised = true_class[true_class.label == true_class.prediction]
+    predicted = rows[rows.shown_class == "predicted"]
     return {
         "true_class": _means(true_class),
-        "predicted_class": _means(rows[rows.shown_class == "predicted"]),
+        **({"predicted_class": _means(predicted)} if len(predicted) else {}),
         "true_positives": _means(recognised),
         "by_class": {str(label): _means(cases) for label, cases in true_class.groupby("label")},
     }
@@ -250,10 +251,14 @@ def _summarize_map(rows: pd.DataFrame) -> dict:
 
 def summarize(
     records: pd.DataFrame,  # image_id, label, prediction, shown_class, map, empty and `MEASURES`
-) -> dict:  # kind of map -> true_class, predicted_class, true_positives, by_class
-    "Means for each kind of map; ValueError where a case is missing or twice there"
-    shown = records.groupby(["map", "image_id"]).shown_class
-    complete = shown.agg(lambda s: sorted(s) == ["predicted", "true"])
+) -> (
+    dict
+):  # kind of map -> true_class, predicted_class (none of findings), true_positives, by_class
+    "Means for each kind of map; ValueError where a case, or a finding of it, is missing or twice"
+    shown = records.groupby(["map", "image_id", "label"]).shown_class
+    # each outlined finding of a case has its own map, and there is no predicted one
+    expected = ["predicted", "true"] if "predicted" in set(records.shown_class) else ["true"]
+    complete = shown.agg(lambda s: sorted(s) == expected)
     if not complete.all():
         raise ValueError(
             "each case needs one row for the true and one for the predicted class for each map; "

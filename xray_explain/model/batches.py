@@ -16,6 +16,7 @@ from joblib import Parallel, cpu_count, delayed
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ..data.cases import Cases
+from ..data.split import deal_findings
 from ..read.annotation import in_one_line
 from ..read.pixels import RadiographError, plain_name
 from ..read.preprocessing import Preprocessing
@@ -33,10 +34,10 @@ def load_canvases(
     preprocessing: Preprocessing,
     progress: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    "Pictures and masks (N, h, w) uint8, 0 to 255 and 0 or 1; class indices, or findings (N, C)"
+    "Pictures (N, h, w) uint8, masks of 0 and 1, class indices; or findings: `bits_for`, (N, C) bool"
     with Readers(cpu_count()) as readers:
         rows = cases.table.itertuples()
-        how = preprocessing, cases.stretched, readers
+        how = preprocessing, cases, readers
         jobs = (delayed(_canvas_pair)(row, *how) for row in rows)
         read = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(jobs)
         cases_read = list(progress_bar(read, "reading", len(cases), progress, "picture"))
@@ -60,11 +61,12 @@ def _refuse_unread(reasons: list[str], number: int):
         )
 
 
-def _canvas_pair(row, preprocessing: Preprocessing, stretched, readers: Readers):
-    "Picture and mask of a row, each (h, w) uint8, and notes on its outline; or why there are none"
+def _canvas_pair(row, preprocessing: Preprocessing, cases: Cases, readers: Readers):
+    "Picture and mask of a row, each (h, w), and notes on its outline; or why there are none"
     source = Source(plain_name(row.image), row.image)
     try:
-        read = readers.find(READ_CASE, source, row.annotation, preprocessing, stretched)
+        how = preprocessing, cases.stretched, cases.findings_of(row.label)
+        read = readers.find(READ_CASE, source, row.annotation, *how)
     except RadiographError as e:
         return str(e)
     picture, mask, notes = read
@@ -110,15 +112,17 @@ def _exposed(pictures: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 # %% ../../nbs/4_model/07_batches.ipynb #1f601969
 def augment(
     pictures: torch.Tensor,  # (B, h, w) float32 in [0, 1]
-    masks: torch.Tensor,  # (B, h, w) float32, 0 or 1
+    masks: torch.Tensor,  # (B, h, w), or (B, C, h, w) of findings, float32, 0 or 1
     rng: torch.Generator,  # where chance comes from, on the CPU
     pose: str = "upright",  # or 'any'
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the same shapes and ranges
     "Move pictures and masks together, and change the exposure of the pictures"
     poses = _poses(len(pictures), rng, pose).to(pictures.device)
     grid = F.affine_grid(poses, [len(pictures), 1, *pictures.shape[1:]], align_corners=False)
-    moved = F.grid_sample(torch.stack([pictures, masks], 1), grid, align_corners=False)
-    return _exposed(moved[:, 0], rng).clamp(0, 1), (moved[:, 1] > 0.5).float()
+    layers = masks.reshape(len(masks), -1, *masks.shape[-2:])
+    moved = F.grid_sample(torch.cat([pictures[:, None], layers], 1), grid, align_corners=False)
+    outlines = (moved[:, 1:] > 0.5).float().reshape(masks.shape)
+    return _exposed(moved[:, 0], rng).clamp(0, 1), outlines
 
 # %% ../../nbs/4_model/07_batches.ipynb #e0dd4868
 def training_split(cases: Cases, seed: int = 0) -> tuple[Cases, Cases]:
@@ -126,14 +130,24 @@ def training_split(cases: Cases, seed: int = 0) -> tuple[Cases, Cases]:
     table, held_back = _trainable(cases), cases.table["split"] == "val"
     if held_back.any() and len(table):
         return replace(cases, table=table.reset_index(drop=True)), cases.split("val")
-    folds = StratifiedGroupKFold(7, shuffle=True, random_state=seed)
+    fold = _sevenths(replace(cases, table=table), seed)
+    return _rows(cases, table, fold != 0), _rows(cases, table, fold == 0)
+
+
+def _sevenths(cases: Cases, seed: int) -> np.ndarray:
+    "(N,) which seventh each case is in, 0 to 6; TrainingError for too few cases"
+    table = cases.table
+    fold: np.ndarray = np.ones(len(table), int)
     try:
-        fit, held = next(folds.split(table, table.label, table.group))
+        if cases.findings and table.group.nunique() >= 7:
+            return deal_findings(cases.truth, table.group, 7, seed)
+        deal = StratifiedGroupKFold(7, shuffle=True, random_state=seed)
+        fold[next(deal.split(table, table.label, table.group))[1]] = 0
     except ValueError:
         raise TrainingError(
             "too few cases to hold a seventh of each class back for validation"
         ) from None
-    return _rows(cases, table, fit), _rows(cases, table, held)
+    return fold
 
 
 def _trainable(cases: Cases):

@@ -9,6 +9,7 @@ __all__ = ['TERMS', 'share_term', 'overlap_term', 'outside_term', 'guidance_loss
 import torch
 import torch.nn.functional as F
 
+from ..evidence.activation import centred_evidence
 from ..wording import one_of
 
 # %% ../../nbs/4_model/06_guidance.ipynb #3e9310a0
@@ -42,19 +43,27 @@ def outside_term(
 TERMS = {"share": share_term, "overlap": overlap_term, "outside": outside_term}
 
 # %% ../../nbs/4_model/06_guidance.ipynb #7b1dc806
+def _asked(evidence: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    "Centred evidence (K, h, w) of the true class of each case, or of every finding of each case"
+    if labels.ndim == 2:
+        return centred_evidence(evidence, "sigmoid").flatten(0, 1)
+    centred = centred_evidence(evidence, "softmax")
+    return centred[torch.arange(len(labels), device=labels.device), labels]
+
+
 def guidance_loss(
     evidence: torch.Tensor,  # (B, C, h, w) additive evidence, signed
-    labels: torch.Tensor,  # (B,) true classes
-    masks: torch.Tensor,  # (B, H, W) float, 0 or 1, at least as fine as the grid
+    labels: torch.Tensor,  # (B,) true classes, or (B, C) bool of findings
+    masks: torch.Tensor,  # (B, H, W), or (B, C, H, W), 0 or 1, at least as fine as the grid
     form: str = "overlap",  # one of `TERMS`
 ) -> torch.Tensor:  # a number, 0 where no case has an outline
-    "Mean of a term over the cases with an outline; ValueError for an unknown form"
+    "Mean of a term over the outlined cases, or the outlined findings of cases; ValueError for a form"
     one_of(form, TERMS, "form of guidance")
+    e = _asked(evidence, labels)
+    masks = masks.reshape(len(e), *masks.shape[-2:])
     # by weights and not by picking cases, because a GPU would have to wait for their number
     outlined = masks.flatten(1).amax(1)
-    centred = evidence - evidence.mean(1, keepdim=True)
-    of_class = centred[torch.arange(len(labels), device=labels.device), labels]
-    local = of_class * of_class[0].numel()
+    local = e * e[0].numel()
     covered = F.adaptive_avg_pool2d(masks[:, None], evidence.shape[2:])[:, 0]
     terms = TERMS[form](local, covered)
     return (terms * outlined).sum() / outlined.sum().clamp_min(1)

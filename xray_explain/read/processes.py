@@ -51,36 +51,56 @@ def read_film(source: Source, data: bytes | None, reduction: Reduction | None) -
     return read_radiograph(content(source) if data is None else data, source.key, reduction)
 
 # %% ../../nbs/1_read/09_processes.ipynb #f0792c3c
+def _bits(outlined, film: Radiograph, to_canvas, findings: dict) -> tuple[np.ndarray, tuple]:
+    "Lesions on the canvas, a bit for each finding, see `bits_for`; notes; raises AnnotationError"
+    from xray_explain.read.annotation import bits_for, lesions_by_finding
+
+    each, notes = lesions_by_finding(outlined, findings)
+    bits = np.zeros_like(to_canvas(np.zeros(film.shape)), bits_for(len(findings)))
+    for c, of_finding in enumerate(each):
+        if of_finding.lesions:
+            bits |= to_canvas(of_finding.mask(film.shape)).astype(bits.dtype) << c
+    return bits, (*outlined.notes, *notes)
+
+
 def _read_mask(
     annotation: str | None,
     film: Radiograph,
     stretched: tuple[int, int] | None,
-) -> tuple[np.ndarray, tuple[str, ...]]:  # uint8 0/1 of the picture's shape; notes
+    findings: dict[str, bool] | None,
+    to_canvas: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, tuple[str, ...]]:  # of the canvas: 0/1, or bits; notes
     "Outlined lesions; a file that is of no use costs them, not the picture, and is a note"
     # scikit-image, which nothing else here needs
     from xray_explain.read.annotation import AnnotationError, annotation_on, in_one_line
 
+    nothing = to_canvas(np.zeros(film.shape))
     if not annotation:
-        return np.zeros(film.shape, np.uint8), ()
+        return nothing, ()
     try:
         outlined = annotation_on(film, annotation, stretched)
+        if findings is None:
+            mask, notes = to_canvas(outlined.mask(film.shape)), outlined.notes
+        else:
+            mask, notes = _bits(outlined, film, to_canvas, findings)
     except AnnotationError as e:
-        return np.zeros(film.shape, np.uint8), (str(e),)
-    notes = (f"{plain_name(annotation)}: {in_one_line(outlined.notes)}",) if outlined.notes else ()
-    return outlined.mask(film.shape), notes
+        name = plain_name(annotation)
+        return nothing, (f"{name}: {str(e).removeprefix(name + ': ')}",)
+    return mask, (f"{plain_name(annotation)}: {in_one_line(notes)}",) if notes else ()
 
-
+# %% ../../nbs/1_read/09_processes.ipynb #a8614f6e
 def read_case(
     source: Source,
     annotation: str | None,  # LabelMe's file
     preprocessing: Preprocessing,
     stretched: tuple[int, int] | None = None,  # as `Cases` knows it
-) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:  # (h, w) float32 in [0, 1], uint8 0/1; notes
-    "A picture and its outlined lesions as the network sees them; raises RadiographError"
+    findings: dict[str, bool] | None = None,  # as `Cases.findings_of` gives them
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:  # (h, w) float32 in [0, 1], mask; notes
+    "A picture and its lesions as the network sees them, 0/1 or `bits_for` findings; RadiographError"
     film = preprocessing.read(content(source), plain_name(source.key))
-    mask, notes = _read_mask(annotation, film, stretched)
-    on_canvas = preprocessing.geometry(film.shape).mask_to_canvas(mask)
-    return preprocessing.canvas(film), on_canvas, (*film.notes, *notes)
+    to_canvas = preprocessing.geometry(film.shape).mask_to_canvas
+    mask, notes = _read_mask(annotation, film, stretched, findings, to_canvas)
+    return preprocessing.canvas(film), mask, (*film.notes, *notes)
 
 # %% ../../nbs/1_read/09_processes.ipynb #7962dce2
 _HERE = "xray_explain.read.processes"

@@ -63,7 +63,7 @@ def _training_data(training: dict) -> str:
 
 def _epoch(training: dict, recipe: dict) -> str:
     "The figures of the epoch that was kept; '' where none are known"
-    names = ("epoch", "val_loss", "val_accuracy", "val_auc")
+    names = [k for k in training if k.startswith(("epoch", "val_")) and k != "val_cases"]
     known = [name for name in names if isinstance(training.get(name), (int, float))]
     if not known:
         return ""

@@ -22,7 +22,7 @@ import pandas as pd
 from ..display import short_repr
 from ..draw.charts import PALETTE, MethodStyle, draw_faithfulness
 from ..draw.page import save_figure
-from ..evidence.activation import refuse_findings
+from ..evidence.activation import activation_of
 from ..files import write_json
 from ..measure.baselines import MAP_WORDS
 from ..measure.bootstrap import group_weights
@@ -88,7 +88,7 @@ class Subset:
     checkpoint: Checkpoint
     image_ids: list[str]
     canvases: np.ndarray  # (n, H, W) float32 in [0, 1]
-    classes: np.ndarray  # (n,) the class that the model called, which each map explains
+    classes: np.ndarray  # (n,) what each map explains, see `Study.explained`
     masks: np.ndarray  # (n, H, W) outlines, 0 and 1
     weights: np.ndarray  # (resamples, n) see `group_weights`
 
@@ -96,13 +96,13 @@ class Subset:
 def draw_subset(study: Study, k: int, resamples: int, seed: int) -> Subset:
     "k cases of a study, its classes taking turns"
     chosen = stratified(study, k, seed)
-    groups = study.table.group.to_numpy()[chosen]
+    groups, explained = study.table.group.to_numpy()[chosen], study.explained[chosen]
     return Subset(
         study.checkpoint,
         study.table.image_id.iloc[chosen].tolist(),
         canvases_of(study, chosen),
-        study.y_pred[chosen],
-        study.masks[chosen],
+        explained,
+        np.stack([study.outline(i, c) for i, c in zip(chosen, explained)]),
         group_weights(groups, resamples, seed),
     )
 
@@ -220,7 +220,7 @@ def faithfulness_report(
     progress: bool = True,
 ) -> tuple[dict, dict]:  # what faithfulness.json holds; seconds per picture of each method
     "Faithfulness, sanity and localisation of every method on a stratified subset"
-    refuse_findings(study.checkpoint, "Faithfulness")
+    of_findings = activation_of(study.checkpoint) == "sigmoid"
     sizes = subset_sizes(cases, method_cases, slow_cases, full, len(study))
     subset = draw_subset(study, sizes[SHOWN], resamples, seed)
     maps, seconds = maps_by_method(subset, sizes, seed)
@@ -231,7 +231,7 @@ def faithfulness_report(
         "num_images": len(study),
         "subset": subset.image_ids,
         "parameters": {**asked, **drawn, "shares": SHARES, "road_shares": ROAD_SHARES},
-        "explained": "the class that the model called",
+        "explained": "the likeliest finding" if of_findings else "the class that the model called",
         "replaced": REPLACED,
         "additivity": additivity(study),
         "methods": _methods_seen(sizes),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Rows', 'THIRDS', 'LISTED', 'case_note', 'Tiles', 'colour_legend', 'gallery_rows', 'save_gallery', 'most_confused',
-           'contrast_rows', 'save_contrast', 'comparison_cases', 'comparison_panels', 'save_comparison',
-           'explanation_figure', 'Pictures', 'report_pictures', 'inference_opening', 'inference_table', 'rest_words',
-           'pictures_fingerprint', 'origin_note']
+           'contrast_rows', 'save_contrast', 'comparison_rows', 'comparison_cases', 'comparison_panels',
+           'save_comparison', 'explanation_figure', 'Pictures', 'report_pictures', 'inference_opening',
+           'inference_table', 'rest_words', 'pictures_fingerprint', 'origin_note']
 
 # %% ../../nbs/8_report/06_gallery.ipynb #7d2cdd48
 import os
@@ -31,8 +31,9 @@ from ..infer.inference import Inference, picture_folder, results_rows
 from ..infer.record import verdict_of
 from ..infer.results import RunCounts, run_summary
 from ..infer.verdict import verdict_text
+from ..measure.localization import outlined_arrays
 from ..measure.selection import select_examples, spread_evenly
-from ..measure.study import Study, open_cases, shown_case
+from ..measure.study import NOT_CALLED, Study, open_cases, shown_case
 from ..model.checkpoint import Checkpoint
 from ..read.geometry import reduced
 from ..read.radiograph import find_radiographs
@@ -192,8 +193,8 @@ def save_contrast(
     return path
 
 # %% ../../nbs/8_report/06_gallery.ipynb #da26b0e6
-def comparison_cases(study: Study, records: pd.DataFrame, k: int = 6) -> np.ndarray:
-    "Up to k cases: lesion classes in turn, within a class evenly from lowest to highest IoU"
+def comparison_rows(records: pd.DataFrame, k: int = 6) -> np.ndarray:
+    "Up to k rows of the true class's evidence: classes in turn, evenly from lowest to highest IoU"
     shown = of_true_class(records, "evidence").reset_index(drop=True)
     if shown.empty:
         return np.array([], int)
@@ -203,7 +204,12 @@ def comparison_cases(study: Study, records: pd.DataFrame, k: int = 6) -> np.ndar
         for _, group in shown.sort_values(["iou", "image_id"]).groupby("label")
     ]
     chosen = np.concatenate(spread)
-    return study.annotated[chosen[spread_evenly(shown.label[chosen], k)]]
+    return chosen[spread_evenly(shown.label[chosen], k)]
+
+
+def comparison_cases(study: Study, records: pd.DataFrame, k: int = 6) -> np.ndarray:
+    "The cases of `comparison_rows`; of findings one may occur for each that is outlined"
+    return outlined_arrays(study)[0][comparison_rows(records, k)]
 
 # %% ../../nbs/8_report/06_gallery.ipynb #f0754daf
 THIRDS = ("worst", "middle", "best")  # of the overlaps of a class
@@ -220,22 +226,26 @@ def _evidence_text(heat: np.ndarray) -> str:
     return f"evidence: {strength}" if strength else ""
 
 
+def _called(record) -> str:
+    "What the model called, of a finding whether it did"
+    return NOT_CALLED if record.prediction == NOT_CALLED else f"called {record.prediction}"
+
+
 def comparison_panels(
     study: Study, records: pd.DataFrame, k: int = 6, normalize: str = "absolute"
 ) -> list[Tile]:
     "Tiles for `draw_comparison`: the true class's evidence beside the outline"
-    by_name = of_true_class(records, "evidence").set_index("image_id")
-    share = by_name.groupby("label").iou.rank(method="first", pct=True)
-    tiles, panels = Tiles(study, normalize), []
-    for i in comparison_cases(study, records, k):
-        row = study.table.loc[i]
-        record = by_name.loc[row.image_id]
+    shown = of_true_class(records, "evidence").reset_index(drop=True)
+    share = shown.groupby("label").iou.rank(method="first", pct=True)
+    tiles, panels, compared = Tiles(study, normalize), [], np.transpose(outlined_arrays(study))
+    for n in comparison_rows(records, k):
+        record, (i, c) = shown.loc[n], compared[n]
         title = f"IoU {record.iou:.2f}, {'hit' if record.hit else 'miss'}"
-        tile = tiles.evidence(i, study.y_true[i], title)
+        tile = tiles.evidence(i, c, title)
         lines = (
-            f"{_warning(study, i)}{row.label}, {_third(share[row.image_id])} third of overlaps",
-            f"called {row.prediction} {probability_text(row.confidence)}",
-            row.image_id,
+            f"{_warning(study, i)}{record.label}, {_third(share[n])} third of overlaps",
+            f"{_called(record)} {probability_text(record.confidence)}",
+            record.image_id,
             _evidence_text(tile.heatmap),
         )
         panels.append(replace(tile, note="\n".join(lines).strip()))

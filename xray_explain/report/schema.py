@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ABOUT', 'METRIC_WORDS', 'text', 'flag', 'number', 'share', 'count', 'or_null', 'array', 'table', 'title_of', 'record',
            'estimate', 'novelty_schema', 'file_schema', 'reasons', 'write_report', 'localization_schema',
-           'alarms_schema', 'causal_schema', 'summary_schema', 'case_schema', 'confusion_schema', 'predictions_schema',
-           'annotation_schema', 'metric_estimates', 'operating_point_schema', 'calibration_schema', 'patients_schema',
-           'evaluation_schema', 'finding_evaluation_schema', 'removal_schema', 'sanity_schema', 'overlap_schema',
-           'faithfulness_schema']
+           'alarms_schema', 'causal_schema', 'summary_schema', 'case_schema', 'confusion_schema',
+           'finding_predictions_schema', 'predictions_schema', 'annotation_schema', 'metric_estimates',
+           'operating_point_schema', 'calibration_schema', 'patients_schema', 'evaluation_schema',
+           'finding_evaluation_schema', 'removal_schema', 'sanity_schema', 'overlap_schema', 'faithfulness_schema']
 
 # %% ../../nbs/8_report/01_schema.ipynb #27517c04
 from pathlib import Path
@@ -320,6 +320,22 @@ def confusion_schema() -> dict:
     )
 
 
+def finding_predictions_schema() -> dict:
+    "The same of independent findings"
+    rate = or_null(share("one finding against its absence"), "where no or every case has it")
+    return record(
+        "of the model on all cases",
+        num_images=count("cases that could be read"),
+        exact_match=share("cases in which every finding is called rightly"),
+        finding_accuracy=share("findings of cases that are called rightly"),
+        auc=table(rate, "of each finding"),
+        sensitivity=table(rate, "of each finding"),
+        specificity=table(rate, "of each finding"),
+        macro_auc=or_null(share("mean of the findings' AUC"), "where none has one"),
+        of_class=table(count("cases that have it"), "of each finding"),
+    )
+
+
 def predictions_schema() -> dict:
     "How well the model predicts, without intervals"
     rate = or_null(share("one class against the rest"), "where the class has no cases")
@@ -357,8 +373,10 @@ def _provenance_schema() -> dict:
     )
 
 # %% ../../nbs/8_report/01_schema.ipynb #af5fd7db
-def annotation_schema() -> dict:
-    "The JSON Schema of annotation_report.json"
+def annotation_schema(findings: bool = False) -> dict:
+    "The JSON Schema of annotation_report.json, of classes or of independent findings"
+    predictions = finding_predictions_schema() if findings else predictions_schema()
+    independent = {"const": "sigmoid", "description": "each outlined finding of a case is a row"}
     sentences = {**array(text("a sentence"), "what the figures say"), "minItems": 3, "maxItems": 6}
     iou = "of the true class's evidence at iou_threshold, over all outlined cases"
     ceiling = "mean IoU of the map that knows the outline cell by cell"
@@ -367,6 +385,7 @@ def annotation_schema() -> dict:
         "annotation_report.json",
         "Heatmaps against outlined lesions",
         **ABOUT,
+        **({"activation": independent} if findings else {}),
         sentences=sentences,
         mean_iou=share(iou),
         num_images=count("outlined cases"),
@@ -378,7 +397,7 @@ def annotation_schema() -> dict:
         alarms=or_null(alarms_schema(), "without a threshold"),
         causal=or_null(causal_schema(), "where nothing was taken away"),
         summary=table(summary_schema(), of_map),
-        predictions=predictions_schema(),
+        predictions=predictions,
         per_image=array(case_schema(), "the true class's evidence of every outlined case"),
         not_measured=reasons("outlined cases that could not be measured"),
         failures=reasons("cases that could not be read"),

@@ -368,6 +368,17 @@ def on_healthy(report: dict) -> str:
     )
 
 # %% ../../nbs/8_report/02_sentences.ipynb #132f23b5
+_OF_FINDINGS = {  # of independent findings each outlined one is compared with its own map
+    "evidence for the true class": "evidence for each outlined finding",
+    "the true class's logit": "the finding's logit",
+    "for the true class": "for the outlined finding",
+    "outlined cases": "outlined findings",
+    "outlined validation cases": "outlined findings of validation cases",
+    "no Normal cases": "no cases without a finding",
+    "Normal cases": "cases without a finding",
+    "healthy bones": "healthy pictures",
+    "The classes": "The findings",
+}
 SENTENCES = (where_it_lies, beside_trivial, what_it_rests_on, by_size, by_class, on_healthy)
 
 
@@ -375,4 +386,9 @@ def plain_sentences(
     report: dict,  # as `annotation_report` makes it
 ) -> list[str]:  # three to six
     "What the figures say"
-    return [text for sentence in SENTENCES if (text := sentence(report))]
+    sentences = [text for sentence in SENTENCES if (text := sentence(report))]
+    if report.get("activation") != "sigmoid":
+        return sentences
+    for words, of_findings in _OF_FINDINGS.items():
+        sentences = [text.replace(words, of_findings) for text in sentences]
+    return sentences
