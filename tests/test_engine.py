@@ -232,7 +232,10 @@ def broken_folder(model, picture, tmp_path, count):
     assert sorted(keys) == sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*.jpg") if p.is_file()
     )
-    assert len(set(keys)) == len(keys) and (counts.explained, counts.failed) == (len(records), len(failures))
+    assert len(set(keys)) == len(keys) and (counts.explained, counts.failed) == (
+        len(records),
+        len(failures),
+    )
     assert {f["image_name"] for f in failures} == set(spoilt)
     for f in failures:
         assert spoilt[f["image_name"]] in f["reason"] and Path(f["image_name"]).name in f["reason"]
@@ -326,8 +329,13 @@ def test_full_disk_is_one_line_and_resumable(model, picture, tmp_path):
         RunError, match="disk is full .* 8 pictures are finished and kept: free some space"
     ):
         run(model[0], sources, count, tmp_path / "out", Options(4), FullAfter, progress=False)
-    assert run(model[0], sources, count, tmp_path / "out", Options(4), progress=False).explained == 20
-    assert run(model[0], sources, count, tmp_path / "whole", Options(4), progress=False).explained == 20
+    assert (
+        run(model[0], sources, count, tmp_path / "out", Options(4), progress=False).explained == 20
+    )
+    assert (
+        run(model[0], sources, count, tmp_path / "whole", Options(4), progress=False).explained
+        == 20
+    )
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 

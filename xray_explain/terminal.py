@@ -258,8 +258,9 @@ def _amount(count: int, unit: str) -> str:
 
 def _progress_line(title: str, count: int, total: int | None, unit: str, seconds: float) -> str:
     "The one line where there is no bar"
-    part = f"{count} of " if total not in (None, count) else ""
-    return f"{title}: {part}{_amount(total if part else count, unit)} in {duration(seconds)}"
+    whole = count if total is None else total
+    part = f"{count} of " if whole != count else ""
+    return f"{title}: {part}{_amount(whole, unit)} in {duration(seconds)}"
 
 # %% ../nbs/03_terminal.ipynb #7ff6bb12
 class _Line:

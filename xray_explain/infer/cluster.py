@@ -7,6 +7,7 @@ __all__ = ['CHAPTER', 'batch_row', 'work_of', 'read_row', 'ExplainRow', 'draw_ro
            'on_cluster']
 
 # %% ../../nbs/7_infer/08_cluster.ipynb #d711c695
+import logging
 import os
 import pickle
 import socket
@@ -116,6 +117,10 @@ def _ray():
         raise RunError(
             "Ray is not installed; pip install 'xray_explain[ray]' on every machine"
         ) from None
+    # plans and hints are for those who write such programs, not for those who run one
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
     return ray
 
 # %% ../../nbs/7_infer/08_cluster.ipynb #4500c0d3

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..display import short_repr
 from .bootstrap import SMALLEST, estimate, independent
 from .overlap import lesion_parts
 
@@ -41,6 +42,7 @@ def detections(
     return sorted(found, key=lambda d: -d.score)
 
 # %% ../../nbs/6_measure/16_detection.ipynb #756b2872
+@short_repr()
 @dataclass(frozen=True, eq=False)
 class Detected:
     "What the detections of one picture are worth"
@@ -95,14 +97,22 @@ def _sensitivity(
     return float((lesion_weights * (lesions > first)).sum() / lesion_weights.sum())
 
 
+def _picture_of(scores: list[np.ndarray]) -> np.ndarray:
+    "The place of each score's picture"
+    places: list[int] = []
+    for i, of_picture in enumerate(scores):
+        places += [i] * len(of_picture)
+    return np.array(places, int)
+
+
 def froc_sensitivity(
     pictures: list[Detected],
     weights: np.ndarray,  # (R, N) how often each picture is drawn, see `group_weights`
     rates=RATES,  # alarms a picture
 ) -> dict[float, dict]:  # by rate: value, low, high
     "Share of lesions found at so many false alarms a picture, with its 95 % interval"
-    of_lesion = np.repeat(np.arange(len(pictures)), [len(p.lesions) for p in pictures])
-    of_alarm = np.repeat(np.arange(len(pictures)), [len(p.alarms) for p in pictures])
+    of_lesion = _picture_of([p.lesions for p in pictures])
+    of_alarm = _picture_of([p.alarms for p in pictures])
     lesions = np.concatenate([p.lesions for p in pictures])
     alarms = np.concatenate([p.alarms for p in pictures])
     if not len(lesions):

@@ -13,20 +13,18 @@ import re
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from bs4 import BeautifulSoup
 from bs4.element import Tag
 from IPython import display
+from nbformat import NotebookNode
 from PIL import Image
 
 from ..display import short_repr
 from ..draw.page import description
 from ..wording import RESEARCH_USE
-
-if TYPE_CHECKING:  # nbconvert's imports take longer than what most of a report does with this
-    from nbformat import NotebookNode
 
 # %% ../../nbs/8_report/00_webpage.ipynb #7ff90d38
 HEADLINE = "application/vnd.xray-explain.headline+json"
@@ -46,7 +44,7 @@ class Headline:
         return {"text/markdown": text, "text/plain": text, HEADLINE: asdict(self)}
 
 # %% ../../nbs/8_report/00_webpage.ipynb #a89da569
-def headline_of(nb: "NotebookNode") -> Headline | None:
+def headline_of(nb: NotebookNode) -> Headline | None:
     "The headline that an executed notebook shows; None where it has none"
     for cell in nb.cells:
         for output in cell.get("outputs", []):
@@ -55,7 +53,7 @@ def headline_of(nb: "NotebookNode") -> Headline | None:
     return None
 
 
-def page_title(nb: "NotebookNode") -> str:
+def page_title(nb: NotebookNode) -> str:
     "Of the browser's tab: the first heading, the data and the model"
     text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
     heading = re.search(r"^# +(.+)$", text, re.MULTILINE)
@@ -64,14 +62,14 @@ def page_title(nb: "NotebookNode") -> str:
     return " · ".join(filter(None, [title, *([first.data, first.model] if first else [])]))
 
 # %% ../../nbs/8_report/00_webpage.ipynb #3b94d47e
-def text_cell(markdown: str) -> "NotebookNode":
+def text_cell(markdown: str) -> NotebookNode:
     "A cell of text"
     from nbformat.v4 import new_markdown_cell
 
     return new_markdown_cell(markdown)
 
 
-def shown_cell(*objects: Any) -> "NotebookNode":
+def shown_cell(*objects: Any) -> NotebookNode:
     "A cell whose outputs are what the objects show in a notebook"
     from IPython.core.formatters import DisplayFormatter
     from nbformat.v4 import new_code_cell, new_output
@@ -374,7 +372,7 @@ def _finished(page: str) -> str:
     return str(soup)
 
 # %% ../../nbs/8_report/00_webpage.ipynb #13d2603a
-def as_html(nb: "NotebookNode") -> str:
+def as_html(nb: NotebookNode) -> str:
     "An executed notebook as one self-contained page"
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
