@@ -289,7 +289,8 @@ def _of_all(made: list[str], failed: Mapping[str, str], firsts: list[Headline]) 
     "The index's own first sentence"
     number = len(made) + len(failed)
     of = dict.fromkeys(f"model **{first.model}** on **{first.data}**" for first in firsts)
-    words = f"{number} report{'s' if number != 1 else ''}" + "".join(f" of {one}" for one in of)
+    words = " ".join([f"{number} report{'s' if number != 1 else ''}", *(["of"] if of else [])])
+    words = f"{words} {', and of '.join(of)}".strip()
     missing = f"; {len(failed)} could not be made: {', '.join(failed)}" if failed else ""
     return f"{words}{missing}."
 
