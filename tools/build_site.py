@@ -99,7 +99,8 @@ def gather():
     shutil.copytree(
         ROOT / "results",
         place / "results",
-        ignore=shutil.ignore_patterns("reports", "run", "*.parquet"),
+        # the site has reports and a sidebar of its own
+        ignore=shutil.ignore_patterns("reports", "run", "*.parquet", "index.html"),
         dirs_exist_ok=True,
     )
     for source in (ROOT / "results" / "reports").glob("*.ipynb"):

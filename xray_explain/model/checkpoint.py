@@ -292,9 +292,11 @@ def _read_safetensors(path: Path) -> tuple[dict, dict]:
             "preprocessing": preprocessing,
             "novelty": _take_novelty(weights),
         }, weights
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        reason = f" ({printable(str(e))[:100]})" if isinstance(e, ValueError) else ""
         raise CheckpointError(
-            f"{path.name}: its header is broken, or made by a newer version; update xray_explain"
+            f"{path.name}: its header is broken{reason}, or made by a newer version; "
+            "update xray_explain"
         ) from None
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #5b9517b6
