@@ -610,7 +610,11 @@ def shown_text(value) -> str:
     "What a reader sees of a value that a notebook shows"
     if isinstance(value, pd.DataFrame):
         return value.to_string()
-    return str(getattr(value, "data", value))
+    if hasattr(value, "_repr_mimebundle_"):
+        return str(value._repr_mimebundle_())
+    return (
+        value._repr_html_() if hasattr(value, "_repr_html_") else str(getattr(value, "data", value))
+    )
 
 
 def run_cell(source, scope, shown):

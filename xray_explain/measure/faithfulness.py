@@ -191,6 +191,9 @@ def figures_beside(
 ) -> dict:  # map -> num_images, each measure with its interval, and all of them as `gain`
     "Every map's mean of each measure, and of its gain over another map, case by case"
     table = {m: records.pivot(index="case", columns="map", values=m) for m in signs}
+    for of_measure in table.values():
+        if against not in of_measure:  # it saw none of these cases
+            of_measure[against] = np.nan
     figures = {}
     for name, rows in records.groupby("map", sort=False):
         cases = rows.case.to_numpy()
