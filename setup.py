@@ -43,7 +43,8 @@ setup(
         "xray_explain": [
             "py.typed",
             "*.pyi",
-            "demo/*",
+            "models/*/*",
+            "samples/*",
             "report/notebooks/*.ipynb",
             "view/browser/*.js",
             "view/browser/*.css",

@@ -100,7 +100,7 @@ def main():
         ("Normal", "Benign", "Malignant"),
         Preprocessing(size=(96, 96)),
     )
-    checkpoint, start = load_checkpoint() if args.demo else small(), time.monotonic()
+    checkpoint, start = load_checkpoint("bone_phantoms") if args.demo else small(), time.monotonic()
     tell = lambda done, now: print(
         f"{done} pictures, {time.monotonic() - start:.0f} s: {now['MiB']:.1f} MiB",
         file=sys.stderr,

@@ -47,7 +47,7 @@ def seconds(*argv):
 
 def main():
     args = arguments()
-    from xray_explain.model.checkpoint import DEMO
+    from xray_explain.shipped import MODELS
 
     with tempfile.TemporaryDirectory() as home:
         film = Path(home) / "film.png"
@@ -55,7 +55,7 @@ def main():
         ways = {
             "python": ("pass",),
             "xray-explain --help": (CLI, "--help"),
-            "the least": (LEAST, DEMO),
+            "the least": (LEAST, MODELS["bone_phantoms"]),
             "xray-explain infer --image": (CLI, "infer", "--image", film, "--output-dir", home),
         }
         taken = {

@@ -27,9 +27,10 @@ from xray_explain.model.calibration import (
     operating_point,
     reliability,
 )
-from xray_explain.model.checkpoint import DEMO, is_half, load_checkpoint, save_checkpoint
+from xray_explain.model.checkpoint import is_half, load_checkpoint, save_checkpoint
 from xray_explain.model.novelty import fit_novelty
 from xray_explain.read.radiograph import Radiograph, read_radiograph
+from xray_explain.shipped import MODELS
 from xray_explain.wording import RESEARCH_USE
 
 RNG = np.random.default_rng(21)
@@ -129,7 +130,7 @@ def fitted(tmp_path_factory):
     "The demo, calibrated on a few small phantoms"
     from xray_explain.model.batches import load_canvases
 
-    model = load_checkpoint()
+    model = load_checkpoint("bone_phantoms")
     home = tmp_path_factory.mktemp("calibration")
     cases = open_cases(
         write_phantoms(home / "val", 20, seed=42, size=256, workers=1, progress=False), model
@@ -156,8 +157,10 @@ def scores(model, pixels):
 
 def test_calibrated_checkpoint_survives_its_file(fitted):
     home, model = fitted
-    save_checkpoint(home / "new.safetensors", model, half=is_half(DEMO))
-    assert (home / "new.safetensors").stat().st_size < DEMO.stat().st_size + 500_000
+    save_checkpoint(home / "new.safetensors", model, half=is_half(MODELS["bone_phantoms"]))
+    assert (home / "new.safetensors").stat().st_size < MODELS[
+        "bone_phantoms"
+    ].stat().st_size + 500_000
     again = load_checkpoint(home / "new.safetensors")
     film = make_phantom(5, "Malignant", 256).image
     one, two = (infer_radiographs(m, films([film]))[0] for m in (model, again))
@@ -187,7 +190,9 @@ def test_far_pictures_are_flagged_and_phantoms_are_not(fitted):
 
 
 def test_old_checkpoints_keep_working():
-    model = replace(load_checkpoint(), novelty=None, calibration={}, operating_points={})
+    model = replace(
+        load_checkpoint("bone_phantoms"), novelty=None, calibration={}, operating_points={}
+    )
     one = infer_radiographs(model, films([make_phantom(5, "Normal", 256).image]))[0]
     assert (
         one.ood_score is None
@@ -240,7 +245,7 @@ def corrupted(pixels, kind, rng):
 
 @pytest.mark.slow
 def test_novelty_and_calibration_of_the_demo_at_full_size(shared, tmp_path):
-    model = load_checkpoint()
+    model = load_checkpoint("bone_phantoms")
     assert model.calibration, "the shipped checkpoint is calibrated: xray-explain calibrate"
     study = examine(
         model,

@@ -9,13 +9,14 @@ from sklearn.metrics import roc_auc_score
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.measure.performance import prediction_figures
 from xray_explain.measure.study import examine, open_cases
-from xray_explain.model.checkpoint import DEMO, load_checkpoint
+from xray_explain.model.checkpoint import load_checkpoint
+from xray_explain.shipped import MODELS
 
 UNSEEN_SEED = 600
 
 
 def figures(folder, per_class):
-    model = load_checkpoint()
+    model = load_checkpoint("bone_phantoms")
     cases = open_cases(
         write_phantoms(folder / "unseen", per_class, seed=UNSEEN_SEED, progress=False), model
     )
@@ -24,8 +25,8 @@ def figures(folder, per_class):
 
 
 def test_size_and_history():
-    assert DEMO.stat().st_size <= 10_000_000
-    model = load_checkpoint()
+    assert MODELS["bone_phantoms"].stat().st_size <= 10_000_000
+    model = load_checkpoint("bone_phantoms")
     assert model.architecture == "efficientnet_b0" and model.class_names == (
         "Normal",
         "Benign",

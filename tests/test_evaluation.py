@@ -163,7 +163,7 @@ def test_groups_of_patients_by_hand():
 
 
 def test_report_and_card_of_the_demo_on_a_few_phantoms(tmp_path):
-    model = load_checkpoint()
+    model = load_checkpoint("bone_phantoms")
     cases = open_cases(
         write_phantoms(tmp_path / "set", 8, seed=41, size=192, workers=1, progress=False), model
     )

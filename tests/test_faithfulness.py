@@ -122,7 +122,7 @@ def study(tmp_path_factory):
         workers=1,
         progress=False,
     )
-    model = load_checkpoint()
+    model = load_checkpoint("bone_phantoms")
     return examine(model, open_cases(home, model), progress=False)
 
 
@@ -234,7 +234,7 @@ def test_a_head_that_is_not_additive(study):
 @pytest.mark.slow
 def test_the_demo_model_on_sixty_phantoms(tmp_path):
     "What the shipped figures rest on, with the default sizes"
-    model = load_checkpoint()
+    model = load_checkpoint("bone_phantoms")
     cases = open_cases(
         write_phantoms(
             tmp_path / "set", per_class=20, seed=53, size=256, workers=1, progress=False

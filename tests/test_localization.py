@@ -17,8 +17,9 @@ from xray_explain.measure.overlap import iou_curve, lesions_found, localize, poi
 from xray_explain.measure.reliance import causal_records
 from xray_explain.measure.study import examine, open_cases
 from xray_explain.measure.thresholds import chosen_thresholds
-from xray_explain.model.checkpoint import DEMO, load_checkpoint
+from xray_explain.model.checkpoint import load_checkpoint
 from xray_explain.report.run import run_report
+from xray_explain.shipped import MODELS
 
 RNG = np.random.default_rng(7)
 
@@ -93,7 +94,7 @@ def test_a_random_map_scores_what_theory_says():
 
 def test_a_perfect_map_and_its_rivals():
     "Evidence that is the outline itself is perfect, and better than every map without knowledge"
-    model, records, rng = load_checkpoint(), [], np.random.default_rng(3)
+    model, records, rng = load_checkpoint("bone_phantoms"), [], np.random.default_rng(3)
     for n in range(40):
         y, x = rng.integers(2, 12, 2)
         grid, mask = np.zeros((14, 14), np.float32), np.zeros((224, 224), np.uint8)
@@ -123,16 +124,16 @@ def test_a_perfect_map_and_its_rivals():
 
 
 def test_the_demo_has_thresholds_of_its_own_calibration_set():
-    with safe_open(DEMO, "pt") as f:
+    with safe_open(MODELS["bone_phantoms"], "pt") as f:
         header = json.loads(f.metadata()["xray_explain"])
     # the 300 lesions of seed 3, which no report uses
     assert header["localization"]["num_images"] == 300
-    kept = chosen_thresholds(load_checkpoint())
+    kept = chosen_thresholds(load_checkpoint("bone_phantoms"))
     assert 0 < kept["chosen"] < 1 and kept["local_logit"] > 0
 
 
 def test_causal_records_take_each_case_once(tmp_path):
-    model = load_checkpoint()
+    model = load_checkpoint("bone_phantoms")
     study = examine(
         model,
         open_cases(

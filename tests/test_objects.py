@@ -90,7 +90,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def objects(home) -> dict:
-    checkpoint = xe.load_checkpoint()
+    checkpoint = xe.load_checkpoint("bone_phantoms")
     film = xe.read_radiograph(home / "knee.png")
     cases = xe.read_cases(home / "set", checkpoint.class_names)
     x = checkpoint.preprocessing.tensor(film)[None]

@@ -112,8 +112,8 @@ def test_the_sdist_makes_the_same_wheel(built):
     names = set(files(first))
     assert {
         "xray_explain/py.typed",
-        "xray_explain/demo/bone_phantoms_b0.safetensors",
-        "xray_explain/demo/NOTICE",
+        "xray_explain/models/bone_phantoms/bone_phantoms.safetensors",
+        "xray_explain/models/bone_phantoms/NOTICE",
     } <= names
     assert {
         f"xray_explain/{p.relative_to(ROOT / 'xray_explain').as_posix()}"

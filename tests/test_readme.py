@@ -13,7 +13,7 @@ import pytest
 from fake_btxrd import write_btxrd
 
 from xray_explain.data.phantom import write_phantoms
-from xray_explain.model.checkpoint import DEMO
+from xray_explain.shipped import MODELS
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,7 +91,7 @@ def test_commands_run(tmp_path):
         progress=False,
     )
     shutil.copytree(folder / "images", tmp_path / "films")
-    shutil.copy(DEMO, tmp_path / "model.safetensors")
+    shutil.copy(MODELS["bone_phantoms"], tmp_path / "model.safetensors")
     (tmp_path / "film.dcm").write_bytes(dicom(make_phantom(9, "Malignant", 300).image))
     pd.DataFrame(
         {"path": [f"films/{p.name}" for p in sorted((tmp_path / "films").iterdir())]}

@@ -13,7 +13,7 @@ from xray_explain.read.radiograph import find_radiographs, read_radiograph
 
 @pytest.fixture(scope="module")
 def model():
-    return load_checkpoint()
+    return load_checkpoint("bone_phantoms")
 
 
 def patient_texts(folder):

@@ -27,7 +27,7 @@ from xray_explain.data.phantom import write_phantoms
 from xray_explain.draw.charts import RIVALS
 from xray_explain.measure.baselines import BASELINES, MAP_WORDS
 from xray_explain.measure.methods import METHODS
-from xray_explain.model.checkpoint import DEMO, Checkpoint, build_net, save_checkpoint
+from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.report.annotation import MAPS
 from xray_explain.report.run import (
@@ -40,6 +40,7 @@ from xray_explain.report.run import (
 )
 from xray_explain.report.schema import annotation_schema, evaluation_schema, faithfulness_schema
 from xray_explain.report.webpage import headline_of
+from xray_explain.shipped import MODELS
 from xray_explain.wording import RESEARCH_USE
 
 ROOT = Path(__file__).parent.parent
@@ -209,7 +210,7 @@ def test_every_page_has_a_title_of_its_own(pages, data):
     "The report, the data, the model"
     titles = [page.title.text for page in pages.values()]
     assert len(set(titles)) == len(pages) == 6
-    assert all(title.endswith(f" · {data.name} · bone_phantoms_b0") for title in titles)
+    assert all(title.endswith(f" · {data.name} · bone_phantoms") for title in titles)
     assert all(page.html["lang"] == "en" for page in pages.values())
     assert all(page.body.find(True).text == RESEARCH_USE for page in pages.values())
 
@@ -381,7 +382,7 @@ def test_an_installed_wheel_has_the_reports(data, tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as z:
         assert {f"xray_explain/report/notebooks/{r}.ipynb" for r in REPORTS} | {
-            "xray_explain/demo/NOTICE"
+            "xray_explain/models/bone_phantoms/NOTICE"
         } <= set(z.namelist())
         z.extractall(tmp_path / "site")
     code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from xray_explain.cli import main; sys.exit(main())"
@@ -752,7 +753,7 @@ UNLIKE = "8 of 9 pictures (89 %) are unlike those of the model's training"
 
 
 def test_the_first_line_of_an_evaluation_counts_pictures_unlike_the_training(strange_data, capsys):
-    assert main(["evaluate", str(strange_data), "--checkpoint", str(DEMO)]) == 0
+    assert main(["evaluate", str(strange_data), "--checkpoint", str(MODELS["bone_phantoms"])]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(UNLIKE) and lines[1].startswith(
         "Model trained on synthetic phantoms"

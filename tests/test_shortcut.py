@@ -118,7 +118,7 @@ def test_one_caught_one_not_accused(tmp_path):
         figures["evidence"]["on_suspect"]["value"]
         > 4 * figures["evidence"]["suspect_area"]["value"]
     )
-    demo = load_checkpoint()
+    demo = load_checkpoint("bone_phantoms")
     cases = read_cases(
         write_phantoms(tmp_path / "demo", 11, 600, 256, 1, False, marker), demo.class_names
     )

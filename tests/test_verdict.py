@@ -37,7 +37,7 @@ def films(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    return load_checkpoint()
+    return load_checkpoint("bone_phantoms")
 
 
 @pytest.fixture(scope="module")

@@ -164,7 +164,7 @@ def checkpoints():
     )
     two.evidence_scale = (1.0, 1.0)
     findings = replace(classes, activation="sigmoid", name="findings")
-    return [classes, load_checkpoint(), two, findings, "absent.safetensors"]
+    return [classes, load_checkpoint("bone_phantoms"), two, findings, "absent.safetensors"]
 
 
 @pytest.fixture(autouse=True)

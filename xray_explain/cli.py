@@ -21,6 +21,8 @@ from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
 
+from .shipped import DEFAULT_MODEL, MODELS, is_shipped, model_file
+
 from xray_explain.files import (
     NO_CHECKPOINT,
     NO_EVALUATION,
@@ -50,8 +52,9 @@ def _add(parser, name: str, default, meaning: str):
 def _add_checkpoint(parser):
     parser.add_argument(
         "--checkpoint",
-        metavar="FILE",
-        help=".safetensors, or .pt of the original system (default: the demo)",
+        metavar="MODEL",
+        help=f"{', '.join(MODELS)}, or a file, .safetensors or .pt of the original system "
+        f"(default: {DEFAULT_MODEL}; for shipped data the model that goes with them)",
     )
 
 
@@ -97,15 +100,15 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def _load(path, worth: bool = True):
+def _load(path, data=None, worth: bool = True):
     "A checkpoint; where none was named a word about which one, and what it is worth"
     with _no_garbage():
         from xray_explain.model.checkpoint import load_checkpoint
 
-        checkpoint = load_checkpoint(path)
-    if path is None:
+        checkpoint = load_checkpoint(model_file(path, data))
+    if not path:
         ending = f" {checkpoint.worth}." if worth else ""  # or every verdict says it
-        say(f"Using the demo checkpoint {checkpoint.name}.{ending}")
+        say(f"Using the model {checkpoint.name}.{ending}")
     return checkpoint
 
 
@@ -334,7 +337,7 @@ def calibrate(args) -> int:
     from xray_explain.model.calibration import calibrate as fit
     from xray_explain.model.checkpoint import is_half, save_checkpoint
 
-    before = _load(args.checkpoint)
+    before = _load(args.checkpoint, args.data)
     cases = read_cases(
         args.data,
         before.class_names,
@@ -408,7 +411,7 @@ def evaluate(args) -> int:
     from xray_explain.report.sentences import study_caveat, study_warning
     from xray_explain.terminal import frame_columns
 
-    checkpoint = _load(args.checkpoint)
+    checkpoint = _load(args.checkpoint, args.data)
     split_file = args.split_file or ""
     cases = open_cases(args.data, checkpoint, args.split, split_file, args.label)
     _say_problems(cases)
@@ -417,7 +420,7 @@ def evaluate(args) -> int:
     records = agreement_records(study)
     if warning := study_warning(study):
         say(warning, "bold red")
-    if args.checkpoint:  # of the demo it is said when it is loaded
+    if args.checkpoint:  # of another it is said when it is loaded
         say(f"{checkpoint.worth}.")
     say("\n".join(_prediction_lines(study, figures)))
     if len(records):
@@ -500,11 +503,12 @@ def _report_parser(p):
         "--data",
         default="",
         metavar="DIR",
-        help="folder or zip of a data set (default: 150 phantoms); reported on are "
+        help="folder or zip of a data set, or 'fractures': 40 films that come with the package "
+        "(default: 150 phantoms); reported on are "
         "the cases marked 'test', or all, and with --set split=val others",
     )
     _add_reading(p)
-    p.add_argument("--checkpoint", default="", metavar="FILE", help="(default: the demo)")
+    _add_checkpoint(p)
     p.add_argument(
         "--output-dir", default="", metavar="DIR", help="(default: results/own/NAME, by the data)"
     )
@@ -582,7 +586,7 @@ def _run_reports(names: list[str], args, parameters: dict) -> tuple[list, dict[s
 def report(args) -> int:
     "Run report notebooks and say where their pages are"
     from xray_explain.data.archive import data_folder
-    from xray_explain.measure.study import demo_folder
+    from xray_explain.measure.study import data_place
     from xray_explain.places import results_folder
     from xray_explain.report.run import REPORTS, write_index
 
@@ -590,16 +594,14 @@ def report(args) -> int:
     _refuse_unused(names, args)
     parameters = {
         "data": args.data,
-        "checkpoint": args.checkpoint,
+        "checkpoint": args.checkpoint or "",
         "split_file": args.split_file or "",
         "label": args.label,
         "cache": args.cache,
         **_settings(args.set, names),
     }
-    if args.data:
-        data_folder(args.data)  # a zip is unpacked, and its errors told, before any report starts
-    else:
-        demo_folder()
+    # a zip is unpacked, and its errors told, before any report starts
+    data_folder(data_place(args.data, progress=True))
     args.output_dir = results_folder(args.data, args.output_dir)
     pages, failed = _run_reports(names, args, parameters)
     index = write_index(args.output_dir, failed)
@@ -972,7 +974,12 @@ _FILES = {"checkpoint": NO_CHECKPOINT, "start": NO_WEIGHTS, "evaluation": NO_EVA
 
 def _is_there(text: str) -> bool:
     "Whether a path names something, or nobody can know yet"
-    return "://" in text or not set(text).isdisjoint("*?[") or os.path.lexists(text)
+    return (
+        "://" in text
+        or is_shipped(text)
+        or not set(text).isdisjoint("*?[")
+        or os.path.lexists(text)
+    )
 
 
 def _check_paths(args):
@@ -980,7 +987,8 @@ def _check_paths(args):
     named = {name: value for name, value in vars(args).items() if value}
     for name, words in _FILES.items():
         if name in named and (name, named[name]) != ("start", "hub"):
-            existing_file(named[name], words, ValueError)
+            path = model_file(named[name]) if name == "checkpoint" else named[name]
+            existing_file(path, words, ValueError)
     for name, function in _OPENED_BY.items():
         if name in named and not _is_there(named[name]):
             resolve_name(function)(named[name])

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from platformdirs import user_cache_path
+from ..shipped import data_file
 
 from ..read.codecs import HEAD
 from ..read.pixels import SUFFIXES, plain_name, printable
@@ -237,11 +238,12 @@ def _root(
 
 # %% ../../nbs/2_data/01_archive.ipynb #db050048
 def data_folder(
-    data: str | Path,  # a data set's folder, one that has it inside, or a zip
+    data: str
+    | Path,  # a data set's folder, one that has it inside, a zip, or the name of a shipped one
     progress: bool = True,
 ) -> Path:  # with images/ and a table; where there is none, the folder as given or unpacked
     "The folder to read from; DatasetError where there is nothing, or no zip"
-    path = Path(data).resolve()
+    path = data_file(data).resolve()
     if path.is_dir():
         return _root(path) or path
     if not path.exists():
@@ -254,5 +256,5 @@ def data_folder(
 
 def data_name(data: str | Path) -> str:
     "What to call a data set: its folder's name, or the zip's without the suffix"
-    path = Path(data).resolve()
+    path = data_file(data).resolve()
     return path.name if path.is_dir() else path.stem

@@ -232,11 +232,11 @@ def infer_folder(
 
 # %% ../../nbs/7_infer/07_inference.ipynb #212c8f60
 def picture_folder(data: str | Path) -> Path:
-    "images/ of a data set or its zip, the folder itself otherwise; '' is the embedded default"
+    "images/ of a data set or its zip, the folder itself otherwise; shipped data, '' the phantoms"
     from xray_explain.data.archive import data_folder
-    from xray_explain.measure.study import demo_folder
+    from xray_explain.measure.study import data_place
 
-    folder = Path(data or demo_folder(progress=False))
+    folder = data_place(data)
     if folder.is_file():
         folder = data_folder(folder)
     return folder / "images" if (folder / "images").is_dir() else folder
