@@ -116,7 +116,7 @@ def shape(bits) -> dict:
 
 def annotation(bits):
     "A file of nearly the right form"
-    from xray_explain.read.annotation import AnnotationError, _parse, fitted
+    from xray_explain.read.outlines.annotation import AnnotationError, _parse, fitted
 
     content = {
         "shapes": [shape(bits) for _ in range(bits.ConsumeIntInRange(0, 4))],
@@ -223,7 +223,7 @@ def fuzz(name: str, options: list[str]):
 
     with atheris.instrument_imports(include=["xray_explain", "PIL", "pydicom"]):
         import xray_explain.data.cases
-        import xray_explain.read.annotation
+        import xray_explain.read.outlines.annotation
         import xray_explain.read.codecs
         import xray_explain.read.dicom  # noqa: F401
     atheris.Setup(

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from xray_explain.data.phantom import write_phantoms
-from xray_explain.read.annotation import KINDS, Annotation, Lesion, write_annotation
+from xray_explain.read.outlines.annotation import KINDS, Annotation, Lesion, write_annotation
 
 LOADER = """
 import sys

@@ -41,7 +41,7 @@ from xray_explain.model.checkpoint import (
     save_checkpoint,
     start_from,
 )
-from xray_explain.read.annotation import KINDS, AnnotationError, read_annotation
+from xray_explain.read.outlines.annotation import KINDS, AnnotationError, read_annotation
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.processes import _apart
 from xray_explain.read.sources import from_folder, from_manifest

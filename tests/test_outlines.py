@@ -24,7 +24,7 @@ from xray_explain.measure.localization import agreement_records
 from xray_explain.measure.study import examine, shown_case
 from xray_explain.model.batches import load_canvases
 from xray_explain.model.checkpoint import Checkpoint, build_net
-from xray_explain.read.annotation import annotation_on, read_annotation
+from xray_explain.read.outlines.annotation import annotation_on, read_annotation
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import read_radiograph
 from xray_explain.report.annotation import annotation_report

@@ -51,7 +51,7 @@ def test_the_import_is_light(code):
 @pytest.mark.parametrize(
     "module",
     [
-        *("read.processes", "read.sources", "read.radiograph", "read.annotation"),
+        *("read.processes", "read.sources", "read.radiograph", "read.outlines.annotation"),
         *("infer.record", "infer.journal", "infer.results", "infer.pseudonyms"),
     ],
 )

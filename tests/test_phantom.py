@@ -16,7 +16,7 @@ from xray_explain.data.anatomy import draw_scene, project
 from xray_explain.data.cases import BTXRD_CLASSES, read_cases
 from xray_explain.data.lesions import AREA_RANGE, draw_site
 from xray_explain.data.phantom import add_lesion, make_phantom, write_phantoms
-from xray_explain.read.annotation import read_annotation
+from xray_explain.read.outlines.annotation import read_annotation
 from xray_explain.read.radiograph import find_radiographs, read_radiograph
 
 LESIONS = BTXRD_CLASSES[1:]

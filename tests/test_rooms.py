@@ -22,13 +22,13 @@ HEAVY = {
 }
 
 
-def place(source: str) -> tuple[int, int]:
-    "Number of the room and of the notebook in it; the command line is above all rooms"
-    told = re.search(r"File to edit: (?:\.\./)+nbs/(?:(\d+)_\w+/)?(\d+)_\w+\.ipynb", source)
-    room, notebook = told.groups()
-    if room is None:
-        return (99 if int(notebook) == 99 else 0), int(notebook)
-    return int(room), int(notebook)
+def place(source: str) -> tuple[int, ...]:
+    "Numbers of the room, of a room in it and of the notebook; the command line is above all rooms"
+    told = re.search(r"File to edit: (?:\.\./)+nbs/((?:\d+_\w+/)*\d+_\w+)\.ipynb", source)
+    numbers = tuple(int(part.split("_")[0]) for part in told[1].split("/"))
+    if len(numbers) == 1:
+        return (99 if numbers[0] == 99 else 0), *numbers
+    return numbers
 
 
 @pytest.fixture(scope="module")

@@ -126,7 +126,7 @@ def test_the_sidebar_leads_to_every_page_of_every_room(walk, address):
 def test_a_name_leads_to_its_own_room(walk, address):
     "`read` and `report` have an annotation page each, and nbdev links names to them"
     links = {link.removeprefix(address[0]) for found in walk[0].values() for link in found["links"]}
-    assert "1_read/07_annotation.html#read_annotation" in links
+    assert "1_read/7_outlines/01_annotation.html#read_annotation" in links
     assert "8_report/04_annotation.html#annotation_report" in links
 
 

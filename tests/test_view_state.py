@@ -16,7 +16,7 @@ from xray_explain.evidence.cam import explain
 from xray_explain.files import six_digits
 from xray_explain.infer.inference import infer_folder, infer_radiographs
 from xray_explain.model.checkpoint import Checkpoint, build_net, load_checkpoint
-from xray_explain.read.annotation import Annotation, Lesion, write_annotation
+from xray_explain.read.outlines.annotation import Annotation, Lesion, write_annotation
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import read_radiograph
 from xray_explain.view import session as session_module

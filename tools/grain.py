@@ -159,10 +159,11 @@ def javascript_functions() -> list[tuple[int, str]]:
 
 
 def entries() -> dict[str, int]:
-    "Modules in every room"
-    return {
-        p.parent.name: len(list(p.parent.glob("*.py"))) - 1 for p in PACKAGE.glob("*/__init__.py")
-    }
+    "Modules in every room; a room in it counts as one, and has its own number"
+    rooms = [p.parent for p in PACKAGE.rglob("*/__init__.py")]
+    inner = {room: sum(other.parent == room for other in rooms) for room in rooms}
+    named = {room: ".".join(room.relative_to(PACKAGE).parts) for room in rooms}
+    return {named[room]: len(list(room.glob("*.py"))) - 1 + inner[room] for room in rooms}
 
 
 def main():

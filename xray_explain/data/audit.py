@@ -29,7 +29,7 @@ from xray_explain.data.cases import (
 from .duplicates import linked, near_pairs, picture_prints
 from .split_file import as_splits
 from ..display import short_repr
-from xray_explain.read.annotation import (
+from xray_explain.read.outlines.annotation import (
     Annotation,
     AnnotationError,
     fitted,

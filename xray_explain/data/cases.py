@@ -34,7 +34,7 @@ from xray_explain.data.split_file import (
     strange_splits,
 )
 from ..display import short_repr
-from xray_explain.read.annotation import (
+from xray_explain.read.outlines.annotation import (
     OUTLINE_FORMATS,
     STRETCHED,
     outline_format,

@@ -14,7 +14,7 @@ import numpy as np
 
 from .anatomy import Scene
 from .cases import BTXRD_CLASSES
-from ..read.annotation import Annotation, Lesion
+from ..read.outlines.annotation import Annotation, Lesion
 from ..wording import one_of
 
 # %% ../../nbs/2_data/09_confounder.ipynb #6d8f8061

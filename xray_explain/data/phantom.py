@@ -33,7 +33,7 @@ from .confounder import Confounder, plant
 from .lesions import KINDS, Site, draw_site, localise
 from ..display import short_repr
 from ..files import atomic_path, sole_writer, write_table
-from ..read.annotation import LABELME, Annotation, Lesion, write_annotation
+from ..read.outlines.annotation import LABELME, Annotation, Lesion, write_annotation
 from ..terminal import progress_bar
 from ..wording import one_of
 

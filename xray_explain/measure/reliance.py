@@ -24,7 +24,7 @@ from .cache import cached_table
 from .selection import spread_evenly
 from .study import NOT_CALLED, Study
 from ..model.checkpoint import Checkpoint
-from xray_explain.read.annotation import (
+from xray_explain.read.outlines.annotation import (
     LABELME,
     Annotation,
     AnnotationError,

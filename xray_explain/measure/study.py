@@ -36,7 +36,7 @@ from .baselines import brightness
 from .overlap import localize
 from .thresholds import chosen_thresholds
 from ..model.checkpoint import Checkpoint
-from ..read.annotation import AnnotationError, annotation_on, mask_of_finding
+from ..read.outlines.annotation import AnnotationError, annotation_on, mask_of_finding
 from ..read.geometry import reduced
 from ..read.pixels import RadiographError, plain_name, printable
 from ..read.processes import READ_CASE, Readers

@@ -15,7 +15,7 @@ from ..evidence.cam import explain
 from ..evidence.heatmap import enlarge
 from .overlap import THRESHOLDS, iou_curve
 from ..model.checkpoint import Checkpoint
-from ..read.annotation import mask_of_finding
+from ..read.outlines.annotation import mask_of_finding
 
 # %% ../../nbs/6_measure/03_thresholds.ipynb #9dee61da
 LEAST_OUTLINED = 10  # outlined validation cases below which no threshold is chosen

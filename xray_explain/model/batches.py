@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ..data.cases import Cases
 from ..data.split import deal_findings
-from ..read.annotation import in_one_line
+from ..read.outlines.annotation import in_one_line
 from ..read.pixels import RadiographError, plain_name
 from ..read.preprocessing import Preprocessing
 from ..read.processes import READ_CASE, Readers

@@ -53,7 +53,7 @@ def read_film(source: Source, data: bytes | None, reduction: Reduction | None) -
 # %% ../../nbs/1_read/09_processes.ipynb #f0792c3c
 def _bits(outlined, film: Radiograph, to_canvas, findings: dict) -> tuple[np.ndarray, tuple]:
     "Lesions on the canvas, a bit for each finding, see `bits_for`; notes; raises AnnotationError"
-    from xray_explain.read.annotation import bits_for, lesions_by_finding
+    from xray_explain.read.outlines.annotation import bits_for, lesions_by_finding
 
     each, notes = lesions_by_finding(outlined, findings)
     bits = np.zeros_like(to_canvas(np.zeros(film.shape)), bits_for(len(findings)))
@@ -72,7 +72,7 @@ def _read_mask(
 ) -> tuple[np.ndarray, tuple[str, ...]]:  # of the canvas: 0/1, or bits; notes
     "Outlined lesions; a file that is of no use costs them, not the picture, and is a note"
     # scikit-image, which nothing else here needs
-    from xray_explain.read.annotation import AnnotationError, annotation_on, in_one_line
+    from xray_explain.read.outlines.annotation import AnnotationError, annotation_on, in_one_line
 
     nothing = to_canvas(np.zeros(film.shape))
     if not annotation:

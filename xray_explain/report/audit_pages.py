@@ -21,7 +21,7 @@ from ..data.audit import Audit
 from ..data.duplicates import NEAR, NEAR_TURNED
 from ..draw.page import GROUND, INK, MUTED, save_figure
 from ..files import atomic_path, write_json, write_table
-from ..read.annotation import AnnotationError, annotation_on
+from ..read.outlines.annotation import AnnotationError, annotation_on
 from ..read.geometry import reduced
 from ..read.pixels import RadiographError
 from ..read.radiograph import read_radiograph

@@ -22,7 +22,7 @@ from ..evidence.activation import activation_of
 from ..files import write_bytes
 from ..infer.inference import Inference, infer_radiographs
 from ..model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from ..read.annotation import AnnotationError
+from ..read.outlines.annotation import AnnotationError
 from ..read.pixels import RadiographError
 from ..read.radiograph import Radiograph
 from xray_explain.view.look import (

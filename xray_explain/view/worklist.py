@@ -16,7 +16,7 @@ from ..data.cases import BTXRD_CLASSES, read_cases
 from ..display import short_repr
 from ..infer.inference import read_twice
 from ..measure.study import DEMO_SEED
-from ..read.annotation import AnnotationError, annotation_on, stretched_size
+from ..read.outlines.annotation import AnnotationError, annotation_on, stretched_size
 from ..read.pixels import FORMATS, RadiographError, plain_name, stem_of
 from ..read.preprocessing import Preprocessing
 from ..read.processes import read_radiograph_safely
