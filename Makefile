@@ -30,7 +30,7 @@ $(READY): settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 	@echo "Installing into $(VENV): about 3 GB to download the first time, some minutes without further words"
-	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev,ray,view]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev,dicom,ray,view]' -c constraints.txt
 	@touch $(READY)
 
 report: setup

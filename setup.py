@@ -55,7 +55,8 @@ setup(
     zip_safe=False,
     install_requires=lines("requirements"),
     extras_require={
-        extra: lines(f"{extra}_requirements") for extra in ("dev", "ray", "view", "benchmarks")
+        extra: lines(f"{extra}_requirements")
+        for extra in ("dev", "dicom", "ray", "view", "benchmarks")
     },
     entry_points={
         "console_scripts": lines("console_scripts") or [cfg["console_scripts"]],
