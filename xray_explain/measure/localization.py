@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OF_A_CLASS', 'MOST_VALUES', 'MEASURED', 'outlined_arrays', 'usual_area', 'baseline_records', 'agreement_records',
-           'remeasured', 'thirds', 'column_groups', 'case_groups', 'paired_p', 'measure_figures',
+           'remeasured', 'thirds', 'column_groups', 'per_cent', 'case_groups', 'paired_p', 'measure_figures',
            'localization_figures', 'alarm_figures']
 
 # %% ../../nbs/6_measure/09_localization.ipynb #ae1eef94
@@ -168,7 +168,7 @@ def column_groups(column: pd.Series) -> dict[str, np.ndarray]:  # value -> (N,) 
     return {value: (text == value).to_numpy() for value in sorted(text.unique())}
 
 # %% ../../nbs/6_measure/09_localization.ipynb #e249d7a0
-def _per_cent(share: float) -> str:
+def per_cent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
@@ -189,7 +189,7 @@ def case_groups(
     groups = {
         "class": {c: (table.label == c).to_numpy() for c in classes},
         "prediction": {"right": right, "wrong": ~right},
-        "lesion size": thirds(table.area.to_numpy(float), by_size, _per_cent),
+        "lesion size": thirds(table.area.to_numpy(float), by_size, per_cent),
         "confidence": thirds(table.confidence.to_numpy(float), by_confidence),
     }
     return groups | {c: column_groups(table[c]) for c in columns}
