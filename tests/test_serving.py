@@ -38,7 +38,15 @@ def served(tmp_path_factory, heard, other_kernel):
     cv2.imwrite(str(folder / "film.png"), np.zeros((9, 9), np.uint8))
     for name in ("table.csv", "view.ipynb", "key.txt", "drawing.svg"):
         (folder / name).write_text(SECRET)
-    command = [BIN / "xray-explain", "view", "--no-browser", "--port", str(free_port())]
+    command = [
+        BIN / "xray-explain",
+        "view",
+        "--no-browser",
+        "--data",
+        "phantoms",
+        "--port",
+        str(free_port()),
+    ]
     env = {**os.environ, "JUPYTER_PATH": str(other_kernel)}
     with (
         heard.open("w") as errors,

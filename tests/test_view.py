@@ -130,7 +130,15 @@ def running(command, **kwargs):
 @contextmanager
 def voila(folder):
     "The address of the page that `xray-explain view` serves, with its own files in a folder"
-    command = [BIN / "xray-explain", "view", "--no-browser", "--port", str(free_port())]
+    command = [
+        BIN / "xray-explain",
+        "view",
+        "--no-browser",
+        "--data",
+        "phantoms",
+        "--port",
+        str(free_port()),
+    ]
     with running(
         command,
         stdout=subprocess.PIPE,

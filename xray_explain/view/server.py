@@ -103,7 +103,7 @@ def _page_class() -> type[SingletonConfigurable]:
 
 # %% ../../nbs/9_view/09_server.ipynb #a73a3467
 def serve_view(
-    checkpoint: str = "",  # file; '': the demo
+    checkpoint: str = "",  # file or name; '': by the data
     data: str = "",  # a data set's folder or zip, or a folder of pictures; '': phantoms
     port: int = 8866,  # or a free one near it
     open_browser: bool = True,

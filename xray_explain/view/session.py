@@ -25,6 +25,7 @@ from ..model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from ..read.outlines.annotation import AnnotationError
 from ..read.pixels import RadiographError
 from ..read.radiograph import Radiograph
+from ..shipped import model_file
 from xray_explain.view.look import (
     LOOK,
     METHODS_SHOWN,
@@ -334,8 +335,11 @@ class _Choosing(_OfClasses):
                 self._choose()
 
 # %% ../../nbs/9_view/05_session.ipynb #9cad0ab6
-def _loaded(checkpoint: Checkpoint | str | Path | None) -> Checkpoint:
-    return checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint or None)
+def _loaded(checkpoint: Checkpoint | str | Path | None, data) -> Checkpoint:
+    "A classifier as given, or the one for the pictures"
+    if isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return load_checkpoint(model_file(checkpoint, data if isinstance(data, (str, Path)) else None))
 
 
 class Session(_Choosing):
@@ -355,12 +359,12 @@ class Session(_Choosing):
             self._choose()
 
     def use(self, checkpoint: Checkpoint | str | Path | None = None) -> "Session":
-        "Another classifier, or its file; None: the demo. One that does not fit leaves none"
+        "Another classifier, its file or name; None: by the data. One that does not fit leaves none"
         with self._change():
             self.checkpoint, self._broken = None, ""
             self.turn(class_idx=0, versus=-1)
             try:
-                self.checkpoint = _loaded(checkpoint)
+                self.checkpoint = _loaded(checkpoint, self._sources["data"])
             except Exception as e:
                 self._broken = reason_of(e)
             self._choose()

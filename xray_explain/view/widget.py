@@ -91,7 +91,10 @@ class InferenceView(anywidget.AnyWidget, _Receiving):
 
     def __init__(
         self,
-        checkpoint: Checkpoint | str | Path | None = None,  # or its file; None or '': the demo
+        checkpoint: Checkpoint
+        | str
+        | Path
+        | None = None,  # its file or name; None or '': by the data
         data="",  # a data set's folder or zip, a folder of pictures, a list of files; '': phantoms
         label: str = "",  # column of a data set's table that holds the class, as for `read_cases`
     ):

@@ -21,6 +21,7 @@ from ..read.pixels import FORMATS, RadiographError, plain_name, stem_of
 from ..read.preprocessing import Preprocessing
 from ..read.processes import read_radiograph_safely
 from ..read.radiograph import Radiograph, find_radiographs
+from ..shipped import SAMPLES, data_file, is_shipped
 
 # %% ../../nbs/9_view/03_worklist.ipynb #42f5faff
 # of a file; the largest picture that is read has 40 million pixels, in three colours
@@ -208,15 +209,16 @@ def _pictures(folder):
 
 # %% ../../nbs/9_view/03_worklist.ipynb #65d21e20
 def worklist(
-    data="",  # a data set's folder or zip, a folder of pictures, a list of files; '': phantoms
+    data="",  # a data set's folder, zip or name, a folder of pictures, files; '': phantoms
     label: str = "",  # the column of a data set's table that holds the class, as for `read_cases`
 ) -> list[Entry]:
     "What there is to look at; raises DatasetError or RadiographError"
     if isinstance(data, (list, tuple)):
         return [Entry(Path(p).name, Path(p)) for p in data]
-    if not data:
+    if is_shipped(data) and data not in SAMPLES:
         return phantom_entries()
-    folder = data_folder(data) if Path(data).is_file() else Path(data)
+    path = data_file(data)
+    folder = data_folder(path) if path.is_file() else path
     if any((folder / name).is_file() for name in TABLES):
         return _cases(folder, label)
     return _pictures(folder)
