@@ -17,7 +17,7 @@ from PIL import Image
 
 from xray_explain.cli import main
 from xray_explain.data.audit import audit
-from xray_explain.data.cases import read_cases
+from xray_explain.data.cases import list_rows, read_cases
 from xray_explain.data.duplicates import duplicate_of, near_pairs, picture_prints
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.measure.localization import agreement_records
@@ -261,12 +261,29 @@ def test_what_is_not_read_is_counted(phantoms, tmp_path):
     (yolo / "IMG000002.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     (folder / "Annotations/all.json").write_text('{"images": [], "annotations": []}')
     shutil.copy(folder / "Annotations/IMG000002.json", folder / "images")
-    (line,) = read_cases(folder).problems
-    assert "3 PASCAL VOC XML, 2 YOLO text" in line
-    assert "1 COCO JSON" in line and "1 LabelMe JSON" in line
-    assert line.endswith("Annotations, PASCAL VOC, images, … and 1 more")
-    (finding,) = set(audit(folder, progress=False).findings.finding)
-    assert "3 PASCAL VOC XML" in finding
+    (yolo / "notes.csv").write_text("by,hand\n")
+    (folder / "Annotations/broken.xml").write_text("<annotations><image></annotations>")
+    listing = list_rows(folder)
+    troubles = listing.troubles
+    assert troubles.pop("outline that several files give, none used") == ["IMG000002.json"]
+    (broken,) = troubles.pop("file of outlines that cannot be read")
+    assert broken.startswith("broken.xml (")
+    assert {k: v for k, v in troubles.items() if v} == {
+        "files among the outlines in no format that is read: 1 CSV": ["labels"]
+    }
+    rows = listing.rows.set_index("image_id").annotation
+    assert rows["IMG000001.jpeg"] == str(folder / "Annotations/IMG000001.json")
+    # twice in LabelMe's format, so the box counts; VOC's and COCO's files outline nothing
+    assert rows["IMG000002.jpeg"] == str(yolo / "IMG000002.txt")
+    (trouble,) = (
+        set(audit(folder, progress=False).findings.finding)
+        - {"outlines that disagree"}
+        - {
+            "outline that several files give, none used",
+            "file of outlines that cannot be read",
+        }
+    )
+    assert "1 CSV" in trouble
 
 
 COPIES = {

@@ -21,8 +21,6 @@ from dataclasses import fields
 from pathlib import Path
 from pkgutil import resolve_name
 
-from .shipped import DEFAULT_MODEL, MODELS, is_shipped, model_file
-
 from xray_explain.files import (
     NO_CHECKPOINT,
     NO_EVALUATION,
@@ -31,6 +29,7 @@ from xray_explain.files import (
     existing_file,
 )
 from .model.recipe import Recipe
+from .shipped import DEFAULT_MODEL, FILMS, MODELS, is_shipped, model_file
 from .terminal import say, say_table, terminal_width
 from .wording import RESEARCH_USE
 
@@ -211,8 +210,8 @@ def _split_parser(p):
 def split(args) -> int:
     "Write a split file"
     from xray_explain.data.cases import read_cases
+    from xray_explain.data.listing.split_file import write_split_file
     from xray_explain.data.split import grouping_words, plan_split, split_summary
-    from xray_explain.data.split_file import write_split_file
     from xray_explain.terminal import frame_columns
 
     how = {"label": args.label, "findings": args.findings}
@@ -476,7 +475,7 @@ def card(args) -> int:
     "Write the model card of a checkpoint"
     from xray_explain.model.checkpoint import is_half, save_checkpoint
     from xray_explain.places import results_folder
-    from xray_explain.report.card import measured_by, write_card
+    from xray_explain.report.models.card import measured_by, write_card
 
     if args.into and not args.evaluation:
         raise ValueError("--into needs the figures to write, --evaluation evaluation.json")
@@ -878,7 +877,8 @@ def _view_parser(p):
         "--data",
         default="",
         metavar="DIR",
-        help="data set, its zip, or a folder of pictures (default: phantoms)",
+        help="data set, its zip, 'fractures' or 'phantoms', or a folder of pictures "
+        "(default: the films that come with the package)",
     )
     _add_label(p)
     _add(p, "port", 8866, "of this machine, or a free one near it")
@@ -889,13 +889,15 @@ def view(args) -> int:
     "Serve the interactive view until it is interrupted"
     from xray_explain.view.server import serve_view
 
+    checkpoint = args.checkpoint or ("" if args.data else DEFAULT_MODEL)
     if args.checkpoint:
         _load(args.checkpoint)
     if args.data:
         from xray_explain.view.worklist import worklist
 
         worklist(args.data, args.label)
-    serve_view(args.checkpoint or "", args.data, args.port, not args.no_browser, args.label)
+    data = args.data or FILMS
+    serve_view(checkpoint, data, args.port, not args.no_browser, args.label)
     return 0
 
 # %% ../nbs/99_cli.ipynb #3c97ddf5
@@ -967,7 +969,7 @@ _OPENED_BY = {
     "input_dir": "xray_explain.read.sources:from_folder",
     "manifest": "xray_explain.read.sources:from_manifest",
     "image": "xray_explain.read.radiograph:read_radiograph",
-    "split_file": "xray_explain.data.split_file:read_split_file",
+    "split_file": "xray_explain.data.listing.split_file:read_split_file",
 }
 _FILES = {"checkpoint": NO_CHECKPOINT, "start": NO_WEIGHTS, "evaluation": NO_EVALUATION}
 

@@ -27,7 +27,7 @@ from xray_explain.data.cases import (
     read_flags,
 )
 from .duplicates import linked, near_pairs, picture_prints
-from .split_file import as_splits
+from .listing.split_file import as_splits
 from ..display import short_repr
 from xray_explain.read.outlines.annotation import (
     Annotation,

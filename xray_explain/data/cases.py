@@ -10,10 +10,10 @@ __all__ = ['NORMAL', 'BTXRD_CLASSES', 'FLAGS', 'SITES', 'SUBTYPES', 'VIEWS', 'BT
 import html
 import re
 import zipfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,24 @@ import openpyxl
 import pandas as pd
 
 from .archive import TABLES, DatasetError, data_folder, data_name
-from xray_explain.data.split_file import (
+from xray_explain.data.listing.files import (
+    Files,
+    Forms,
+    files_of,
+    first_form,
+    forms_of,
+    passed_words_of,
+    unread_kinds,
+)
+from xray_explain.data.listing.folders import (
+    FOLDER,
+    folder_splits,
+    folder_table,
+    folder_words,
+    in_folders,
+    unwrapped,
+)
+from xray_explain.data.listing.split_file import (
     EXCLUDED,
     SPLITS,
     apply_split_file,
@@ -34,16 +51,8 @@ from xray_explain.data.split_file import (
     strange_splits,
 )
 from ..display import short_repr
-from xray_explain.read.outlines.annotation import (
-    OUTLINE_FORMATS,
-    STRETCHED,
-    outline_format,
-    outline_stem,
-    outline_suffixes,
-    stretched_size,
-)
+from ..read.outlines.annotation import STRETCHED, stretched_size
 from ..read.pixels import printable, stem_of
-from ..read.radiograph import find_radiographs, head_of, passed_over
 from ..wording import NO_FINDING, findings_in, findings_text, meant_name
 
 # %% ../../nbs/2_data/03_cases.ipynb #2461d6ba
@@ -394,25 +403,13 @@ def _finding_labels(table: pd.DataFrame, columns: list[str], unsure: str, kind: 
     )
 
 # %% ../../nbs/2_data/03_cases.ipynb #3ecf99f4
-def _outline_stem(path: Path) -> str:
-    "Whose outline a file is"
-    return outline_stem(path.name)
-
-
-def _unique(
-    paths: list[Path],  # files with outlines
-) -> dict[str, str]:  # path as text by stem, only where no two files share it
-    counts = Counter(map(_outline_stem, paths))
-    return {_outline_stem(p): str(p) for p in paths if counts[_outline_stem(p)] == 1}
-
-
 def _find_image(image_id: str, by_name: dict, by_stem: dict, top: Path) -> str | None:
     "Path as text, None where there is no such picture or more than one"
     *folders, name = re.split(r"[/\\]", image_id)
     candidates = by_name.get(name) or by_stem.get(name) or by_stem.get(stem_of(name)) or []
     if folders:  # those of another computer count as little as none
-        inside = [p for p in candidates if p.parent.name == folders[-1]]
-        candidates = inside or [p for p in candidates if p.parent == top]
+        own = in_folders(candidates, folders)
+        candidates = own or [p for p in candidates if p.parent == top]
     return str(candidates[0]) if len(candidates) == 1 else None
 
 
@@ -427,65 +424,17 @@ def _find_images(
         by_stem[stem_of(p.name)].append(p)
     return [_find_image(image_id, by_name, by_stem, top) for image_id in image_ids]
 
-# %% ../../nbs/2_data/03_cases.ipynb #7c065dae
-class _Files(NamedTuple):
-    "The files of a data set"
-
-    folder: Path  # of the pictures
-    images: list[Path]
-    annotations: list[Path]  # in LabelMe's format
-    unread: list[Path] = []  # that may hold outlines in others
-
-
-_UNREAD_FORMATS = [kind.name for kind in OUTLINE_FORMATS if not kind.is_read]
-_OUTLINE_FOLDERS = ("annot", "label", "mask", "outline")  # how their names begin
-
-
-def _is_read(path: Path) -> bool:
-    "Whether a file is called as outlines are that are read"
-    return path.suffix.lower() in outline_suffixes(only_read=True)
-
-
-def _unread(folder: Path) -> list[Path]:
-    "Files that may hold outlines and are not looked for: of other kinds or in other places"
-    below = [p for p in folder.iterdir() if p.is_dir() and p.name not in ("images", "Annotations")]
-    elsewhere = [p for p in below if p.name.lower().startswith(_OUTLINE_FOLDERS)]
-    beside = [
-        *(folder / "images").rglob("*"),
-        *(p for p in (folder / "Annotations").rglob("*") if not _is_read(p)),
-        *(p for other in elsewhere for p in other.rglob("*")),
-    ]
-    images = folder / "images"
-    kinds = (*outline_suffixes(), ".csv")  # beside pictures
-    return sorted(
-        p
-        for p in beside
-        if not p.name.startswith(".")
-        and p.is_file()
-        and (images not in p.parents or p.suffix.lower() in kinds)
-    )
-
-
-def _files(folder: Path) -> _Files:
-    "Pictures and LabelMe files of a data set; DatasetError without a folder for pictures"
-    if not (folder / "images").is_dir():
-        raise DatasetError(f"{folder.name} has no folder images")
-    outlines = (folder / "Annotations").rglob("*")
-    annotations = sorted(p for p in outlines if _is_read(p) and not p.name.startswith("."))
-    pictures = find_radiographs(folder / "images")
-    return _Files(folder / "images", pictures, annotations, _unread(folder))
-
 # %% ../../nbs/2_data/03_cases.ipynb #c3dadc23
 def _join(
     table: pd.DataFrame,  # as `_read_table` gives it
     labels: pd.Series,  # of its rows
-    files: _Files,
+    files: Files,
+    forms: Forms,
 ) -> pd.DataFrame:  # image_id, label, split, group, image, annotation and the other columns
     "One row per row of the table, with the files that belong to it"
     image_id, split, group = (_texts(table, c) for c in ("image_id", "split", "group"))
     images = _find_images(image_id, files.images, files.folder)
-    outlines = _unique(files.annotations)
-    annotations = [outlines.get(stem_of(Path(image).name)) if image else None for image in images]
+    annotations = [first_form(forms.of.get(image)) if image else None for image in images]
     rows = pd.DataFrame(
         {
             "image_id": image_id,
@@ -571,56 +520,23 @@ def _torn(cases: pd.DataFrame) -> list[str]:
     splits = cases[cases["split"] != ""].groupby("group")["split"].nunique()
     return list(splits.index[splits > 1])
 
-# %% ../../nbs/2_data/03_cases.ipynb #140a0388
-def _passed_over(files: _Files) -> list[str]:
-    "Files among the pictures that are none that is read, with what they are"
-    taken = {*files.images, *files.unread}
-    others = sorted(p for p in files.folder.rglob("*") if p not in taken and p.is_file())
-    words = {p: passed_over(p.name, partial(head_of, p)) for p in others}
-    hidden = ("", "hidden file")  # "" lies in a hidden folder
-    return [f"{p.name} ({word})" for p, word in words.items() if word not in hidden]
-
 # %% ../../nbs/2_data/03_cases.ipynb #92f4af5a
-def _file_troubles(rows: pd.DataFrame, files: _Files) -> dict[str, Iterable[str]]:
+def _file_troubles(rows: pd.DataFrame, files: Files, forms: Forms) -> dict[str, Iterable[str]]:
     "Files that belong to no row -> which names"
     images = rows.image.dropna()
     named = {stem_of(Path(name).name) for name in [*rows.image_id, *images]} | set(rows.image_id)
-    unique = _unique(files.annotations)
     used = set(images)
     unused = [p.name for p in files.images if str(p) not in used]
-    stray = [p for p in files.annotations if _outline_stem(p) not in named]
-    foreign = [p for p in stray if outline_format(p) in _UNREAD_FORMATS]
-    shared = sorted({p.name for p in files.annotations if _outline_stem(p) not in unique})
+    stray = dict.fromkeys(o.shown for o in files.outlines if o.stem not in named)
     return {
         "picture in no row": unused,
-        "outline of no picture in the table": [p.name for p in stray if p not in foreign],
-        "outline that several files give, none used": shared,
-        "file in images that is not read as a picture": _passed_over(files),
-        **_unread_troubles(foreign + files.unread),
+        "outline of no picture in the table": stray,
+        "outline that several files give, none used": forms.twice,
+        "outline of a name that several pictures have, not used": forms.unclear,
+        "file of outlines that cannot be read": files.broken,
+        "file in images that is not read as a picture": passed_words_of(files),
+        **unread_kinds(files.unread),
     }
-
-
-def _unread_troubles(paths: list[Path]) -> dict[str, list[str]]:
-    "How many files of which kinds are not read -> in which folders"
-    formats: Counter[str] = Counter()
-    for files in _by_folder(paths).values():
-        filled = (
-            path for path in files if path.stat().st_size
-        )  # YOLO's of a healthy case is empty
-        formats[outline_format(next(filled, files[0]))] += len(files)
-    if not formats:
-        return {}
-    counts = ", ".join(f"{number} {kind}" for kind, number in formats.most_common())
-    line = f"outline files that are not used, as only LabelMe's in Annotations are read: {counts}"
-    return {line: sorted({p.parent.name for p in paths})}
-
-
-def _by_folder(paths: list[Path]) -> dict[tuple[Path, str], list[Path]]:
-    "Files of one folder and one suffix"
-    groups = defaultdict(list)
-    for path in paths:
-        groups[path.parent, path.suffix.lower()].append(path)
-    return groups
 
 # %% ../../nbs/2_data/03_cases.ipynb #a8ad8f15
 def _problems(troubles: dict[str, list[str]]) -> tuple[str, ...]:
@@ -703,6 +619,7 @@ class Cases:
     together: bool = False  # equal and nearly equal pictures are on one side of the split
     findings: bool = False  # a label names several classes or none, as 'Effusion; Mass'
     stretched: tuple[int, int] | None = None  # the size that all pictures were stretched to
+    layout: str = ""  # which words of folders name classes or splits, '' for none
 
     def __len__(self):
         return len(self.table)
@@ -723,10 +640,9 @@ class Cases:
         "What has to be said of the pictures themselves, '' for nothing"
         if self.kind == "phantom":
             return CAVEATS[self.kind]  # drawn one by one, so independent
-        if self.alike:
-            return ALIKE.format(columns=self.alike)
-        grouping = _grouping_caveat(self.table, self.grouped, self.torn)
-        return grouping or CAVEATS[self.kind] or INDEPENDENT
+        groups = ALIKE.format(columns=self.alike) if self.alike else ""
+        groups = groups or _grouping_caveat(self.table, self.grouped, self.torn)
+        return f"{self.layout} {groups or CAVEATS[self.kind] or INDEPENDENT}".strip()
 
     @property
     def caveat(self) -> str:
@@ -783,7 +699,8 @@ class Listing:
     rows: pd.DataFrame  # as `_join` gives it
     classes: tuple[str, ...]
     unusable: dict[str, pd.Series]  # what is wrong -> which rows (bool)
-    files: _Files
+    files: Files
+    forms: Forms  # every outline of every picture
     name: str
     kind: str
     column: str  # of the labels, "" for BTXRD's flags
@@ -793,6 +710,7 @@ class Listing:
     findings: bool = False  # see `Cases`
     alike: str = ""  # columns whose agreement made the split file's groups
     split_file: pd.DataFrame | None = None
+    layout: str = ""  # see `Cases`
 
     @property
     def usable(self) -> pd.DataFrame:
@@ -816,7 +734,7 @@ class Listing:
         troubles: dict[str, Iterable[str]] = dict(self.oddities)
         troubles |= {trouble: self.names[bad] for trouble, bad in self.unusable.items()}
         troubles |= _case_troubles(self.usable)
-        troubles |= _file_troubles(self.rows, self.files)
+        troubles |= _file_troubles(self.rows, self.files, self.forms)
         if self.stretched:
             troubles[STRETCHED] = ["{1} x {0}".format(*self.stretched)]
         if self.split_file is not None:
@@ -848,6 +766,7 @@ def _usable_cases(listing: Listing) -> Cases:
         together=split_file is not None and keeps_doubles_together(split_file),
         findings=listing.findings,
         stretched=listing.stretched,
+        layout=listing.layout,
     )
 
 # %% ../../nbs/2_data/03_cases.ipynb #532161c0
@@ -928,6 +847,38 @@ def _named(
     labels, names, strange = _of_findings(labels, classes)
     return labels, names, odd | strange
 
+# %% ../../nbs/2_data/03_cases.ipynb #6e626b7f
+class _Stock(NamedTuple):
+    "What the folder of a data set holds"
+
+    name: str
+    table: _Table
+    files: Files
+    forms: Forms
+    column: str = ""  # of the labels, where folders name the classes
+    phantoms: bool = False
+
+
+def _stock(data: str | Path) -> _Stock:
+    "Its table, or where there is none what its folders say, and its files; DatasetError"
+    folder = data_folder(data)
+    name = folder.name if Path(data).is_dir() else data_name(data)
+    if any((folder / table).is_file() for table in TABLES):
+        table, files = _read_table(folder), files_of(folder)
+        phantoms = (folder / "phantoms.csv").is_file()
+        return _Stock(name, table, files, forms_of(files), phantoms=phantoms)
+    files = files_of(unwrapped(folder))
+    table = _Table(folder_table(files.images, files.folder, name), [])
+    return _Stock(name, table, files, forms_of(files), FOLDER)
+
+
+def _by_folders(rows: pd.DataFrame, stock: _Stock, names_split: bool) -> tuple[pd.DataFrame, str]:
+    "Rows with the split that their folders name, where nothing else does; and what folders name"
+    if names_split:
+        rows = rows.assign(split=folder_splits(rows.image, stock.files.folder))
+    classes = rows[FOLDER] if stock.column else None
+    return rows, folder_words(classes, rows["split"] if names_split else None)
+
 # %% ../../nbs/2_data/03_cases.ipynb #0316d117
 def list_rows(
     data: str | Path,  # as for `read_cases`
@@ -937,34 +888,44 @@ def list_rows(
     use_split: bool = True,
     findings: bool = False,
 ) -> Listing:
-    "Read a data set's table and find its rows' files; DatasetError where that is not possible"
-    folder = data_folder(data)
-    table = _read_table(folder)
-    cells = table.cells if use_split and not split_file else _without_split(table.cells)
-    labels = _labels(cells, label)
-    if labels.findings and classes and not findings:
-        raise DatasetError(
-            f"{labels.column} are findings, each there or not, and the model has classes, of which "
-            "a picture has one: name one column with --label"
-        )
-    files, findings = _files(folder), findings or labels.findings
-    labels, names, odd = _named(table, labels, classes, findings)
-    rows = _join(cells, labels.values, files)
+    "Read a data set's table or folders and find its rows' files; DatasetError where it cannot be"
+    stock = _stock(data)
+    use_split = use_split and not split_file
+    cells = stock.table.cells if use_split else _without_split(stock.table.cells)
+    labels = _labels(cells, label or stock.column)
+    _check_kind(labels, classes, findings)
+    if not stock.files.images and stock.files.folder.name != "images":
+        raise DatasetError(f"{stock.name} has no folder images and no pictures")
+    findings = findings or labels.findings
+    labels, names, odd = _named(stock.table, labels, classes, findings)
+    rows = _join(cells, labels.values, stock.files, stock.forms)
+    rows, layout = _by_folders(rows, stock, use_split and "split" not in cells)
     listing = Listing(
         rows=rows,
         classes=names,
         unusable=labels.unusable
         | _row_troubles(rows, tuple(set(rows.label)) if findings else names, labels.column),
-        files=files,
-        name=folder.name if Path(data).is_dir() else data_name(data),
-        kind="phantom" if (folder / "phantoms.csv").is_file() else labels.kind,
+        files=stock.files,
+        forms=stock.forms,
+        name=stock.name,
+        kind="phantom" if stock.phantoms else labels.kind,
         column=labels.column,
         grouped=frozenset(rows.image_id[_texts(cells, "group") != ""]),
         oddities=odd,
         findings=findings,
         strange_splits=strange_splits(_texts(cells, "split")),
+        layout=layout,
     )
     return _with_split_file(listing, split_file) if split_file else listing
+
+
+def _check_kind(labels: _Labels, classes: Sequence[str] | None, findings: bool) -> None:
+    "DatasetError for findings where a model has classes"
+    if labels.findings and classes and not findings:
+        raise DatasetError(
+            f"{labels.column} are findings, each there or not, and the model has classes, of which "
+            "a picture has one: name one column with --label"
+        )
 
 # %% ../../nbs/2_data/03_cases.ipynb #f188b233
 def read_cases(

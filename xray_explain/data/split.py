@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from .archive import DatasetError
 from .cases import SUBTYPES, Cases
 from .duplicates import duplicate_of, linked, picture_prints
-from .split_file import EXCLUDED, SPLITS
+from .listing.split_file import EXCLUDED, SPLITS
 from ..wording import NO_FINDING, findings_in, meant_name
 
 # %% ../../nbs/2_data/05_split.ipynb #84296f89
