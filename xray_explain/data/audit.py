@@ -6,14 +6,16 @@
 __all__ = ['FOLDER_SIZE', 'FOLDER_SHARE', 'SUFFIX_FORMATS', 'Finding', 'Audit', 'audit']
 
 # %% ../../nbs/2_data/06_audit.ipynb #72ef50a9
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from scipy.optimize import linear_sum_assignment
 
 from xray_explain.data.cases import (
     FLAGS,
@@ -27,7 +29,9 @@ from xray_explain.data.cases import (
     read_flags,
 )
 from .duplicates import linked, near_pairs, picture_prints
-from .listing.split_file import as_splits
+from .listing.files import first_form
+from .listing.split_file import EXCLUDED, SPLITS, as_splits
+from .split import grouped_by, grouping_columns, grouping_words, joined_groups
 from ..display import short_repr
 from xray_explain.read.outlines.annotation import (
     Annotation,
@@ -203,7 +207,7 @@ def _sizes(prints: pd.DataFrame, stretched: tuple[int, int] | None) -> list[_Siz
 
 def _outline_findings_of(
     image_id: str,
-    path: str,  # of a LabelMe file
+    path: str,  # as for `read_annotation`
     size: _Size,  # of the picture
 ) -> Iterator[Finding]:
     "What is wrong with one outline"
@@ -246,10 +250,9 @@ def _read_outlines(jobs: list[tuple], progress: bool) -> list[Finding]:
     return [finding for findings in shown for finding in findings]
 
 
-def _outline_findings(listing: Listing, prints: pd.DataFrame, progress: bool) -> list[Finding]:
+def _outline_findings(listing: Listing, sizes: list[_Size], progress: bool) -> list[Finding]:
     "What is wrong with the outlines, and lesion cases that have none"
     rows = listing.rows
-    sizes = _sizes(prints, listing.stretched)
     jobs = [job for job in zip(rows.image_id, rows.annotation, sizes) if job[1]]
     if not jobs:
         return []  # a data set without outlines lacks none
@@ -257,6 +260,73 @@ def _outline_findings(listing: Listing, prints: pd.DataFrame, progress: bool) ->
     lesion = ~rows.label.isin(["", NORMAL])
     bare = rows.image_id[lesion & rows.image.notna() & rows.annotation.isna()]
     return findings + [Finding("lesion without an outline", i) for i in bare]
+
+# %% ../../nbs/2_data/06_audit.ipynb #bd8279af
+_PIXEL = 1.05  # that boxes may be apart, as formats round to whole pixels
+
+
+class _Difference(NamedTuple):
+    "A format that outlines a picture otherwise than the one that counts"
+
+    image_id: str
+    form: str
+    used: str  # the format that counts
+    words: str
+
+
+def _boxes_on(source: str, size: _Size) -> np.ndarray | None:
+    "(N, 4) boxes of outlines in the picture's pixels; None where they cannot be told"
+    if not size.shape:
+        return None
+    try:
+        place = size.shape, size.orientation, size.stretched, size.stored
+        return fitted(read_annotation(source), *place).boxes(size.shape)
+    except AnnotationError:
+        return None
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> str:
+    "How (N, 4) boxes differ from others, '' where they agree to a pixel"
+    if len(a) != len(b):
+        return f"{len(b)} outline{'s' * (len(b) != 1)}, not {len(a)}"
+    off = np.abs(a[:, None] - b).max(axis=2)  # (N, N) pixels
+    farthest = off[linear_sum_assignment(off)].max(initial=0)
+    return f"a box {farthest:.0f} pixels off" if farthest > _PIXEL else ""
+
+# %% ../../nbs/2_data/06_audit.ipynb #2e6b050d
+def _usual_forms(each: list[dict[str, str]]) -> set[str]:
+    "Formats that outline most of the pictures that any outlines"
+    counts = Counter(form for forms in each for form in forms)
+    return {form for form, number in counts.items() if 2 * number > len(each)}
+
+
+def _differences(listing: Listing, sizes: list[_Size]) -> list[_Difference]:
+    "Formats that disagree with the one that counts, or lack a picture that it outlines"
+    of = listing.forms.of
+    rows = listing.rows
+    every = [
+        (i, of[image], size)
+        for i, image, size in zip(rows.image_id, rows.image, sizes)
+        if image in of
+    ]
+    usual = _usual_forms([forms for _, forms, _ in every])
+    differences = []
+    for name, forms, size in every:
+        if len(forms) == 1 and usual <= {*forms}:
+            continue
+        used = first_form(forms)
+        kind = next(form for form, source in forms.items() if source == used)
+        boxes = _boxes_on(used, size)
+        for form in sorted(({*forms} | usual) - {kind}):
+            other = _boxes_on(forms[form], size) if form in forms else np.empty((0, 4))
+            words = _apart(boxes, other) if boxes is not None and other is not None else ""
+            differences += [_Difference(name, form, kind, words)] * bool(words)
+    return differences
+
+
+def _difference_findings(differences: list[_Difference]) -> list[Finding]:
+    kind = "formats that outline a picture differently"
+    return [Finding(kind, d.image_id, f"{d.form}: {d.words}; {d.used} counts") for d in differences]
 
 # %% ../../nbs/2_data/06_audit.ipynb #aba1f353
 def _double_findings(rows: pd.DataFrame, pairs: pd.DataFrame) -> list[Finding]:
@@ -303,6 +373,48 @@ def _measures(usable: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     spread = spread.reindex(classes).rename_axis(None)
     return spread.set_axis([f"{name}, {measure}" for name, measure in spread.columns], axis=1)
 
+# %% ../../nbs/2_data/06_audit.ipynb #b873f451
+def _by_form(listing: Listing, differences: list[_Difference]) -> pd.DataFrame | None:
+    "Formats of outlines: pictures that have one, for which it counts, and for which it differs"
+    usable = listing.usable
+    counts = usable.annotation.where(usable.label != NORMAL)
+    each = [(listing.forms.of.get(i, {}), a) for i, a in zip(usable.image, counts)]
+    there = Counter(form for forms, _ in each for form in forms)
+    used = Counter(form for forms, a in each for form, source in forms.items() if source == a)
+    if not there:
+        return None
+    differ = Counter(d.form for d in differences)
+    counts = {form: (n, used[form], differ[form]) for form, n in there.most_common()}
+    columns = ["pictures", "used", "differ from the one used"]
+    return pd.DataFrame.from_dict(counts, orient="index", columns=columns)
+
+# %% ../../nbs/2_data/06_audit.ipynb #0600a7fd
+def _torn_words(plan: pd.DataFrame) -> str:
+    "How many groups, and pictures of them, a split has on several sides; '' without a split"
+    dealt = plan[plan["split"].isin(SPLITS) & (plan["split"] != EXCLUDED)]
+    if dealt.empty:
+        return ""
+    sides = dealt.groupby("group")["split"].nunique()
+    torn = sides.index[sides > 1]
+    number = dealt["group"].isin(torn).sum()
+    counts = dealt["split"].value_counts().reindex(SPLITS).dropna().astype(int)
+    named = ", ".join(f"{split} {n}" for split, n in counts.items())
+    across = f"tears {len(torn)} of them ({number} pictures)" if len(torn) else "tears none of them"
+    return f"; the split at hand ({named}) {across}"
+
+
+def _grouping(listing: Listing, doubles: pd.Series) -> str:
+    "What belongs together as far as the table and the pictures tell, doubles among it"
+    cases = listing.cases()
+    columns = grouping_columns(cases)
+    alike = grouped_by(cases.table, columns)
+    group = joined_groups(alike, doubles.reset_index(drop=True))
+    plan = cases.table.assign(group=group)
+    sizes = plan.groupby("group").size()
+    alone = f"no groups but doubles: {len(sizes)}, the largest of {sizes.max()} pictures"
+    words = grouping_words(cases, plan) if columns or cases.grouped else alone
+    return f"For `split`, {words}{_torn_words(plan)}."
+
 # %% ../../nbs/2_data/06_audit.ipynb #c8f8ea25
 @short_repr()
 @dataclass(frozen=True, eq=False, repr=False)
@@ -313,6 +425,7 @@ class Audit:
     pictures: pd.DataFrame  # N rows: the table's, `picture_prints`' and duplicate_of
     pairs: pd.DataFrame  # a and b, positions in `pictures`, bits that differ, equal
     findings: pd.DataFrame  # finding, image_id, detail
+    differences: list[_Difference] = field(default_factory=list)  # between formats of outlines
 
     @property
     def centre(self) -> str:
@@ -327,6 +440,15 @@ class Audit:
     def by_class(self) -> pd.DataFrame:
         "Usable pictures by class, for each centre, all of them, and how many are outlined"
         return _by_class(self.listing, self.centre)
+
+    @property
+    def grouping(self) -> str:
+        "What `split` would keep together, and what of it the split at hand tears; '' for no cases"
+        return _grouping(self.listing, self.usable.duplicate_of) if len(self.usable) else ""
+
+    def outlines(self) -> pd.DataFrame | None:
+        "Formats of outlines: how many pictures have them, use them, have others there; or None"
+        return _by_form(self.listing, self.differences)
 
     def measures(self) -> pd.DataFrame:
         "Least, median and most of the pictures' sides and of age, by class"
@@ -394,11 +516,15 @@ def audit(
     pairs = near_pairs(prints.where(once))
     problems = _table_findings(listing)
     problems += _picture_findings(rows, prints)
-    problems += _outline_findings(listing, prints, progress)
+    sizes = _sizes(prints, listing.stretched)
+    problems += _outline_findings(listing, sizes, progress)
+    differences = _differences(listing, sizes)
+    problems += _difference_findings(differences)
     problems += _double_findings(rows, pairs)
     return Audit(
         listing=listing,
         pictures=_with_prints(listing, prints, pairs),
         pairs=pairs,
         findings=pd.DataFrame(problems, columns=Finding._fields),
+        differences=differences,
     )

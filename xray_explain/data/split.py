@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATIENTS', 'ALIKE', 'ALONE', 'FOLDS', 'joined_groups', 'grouping_columns', 'grouped_by', 'by_label', 'deal_findings',
-           'split_cases', 'split_summary', 'grouping_words', 'plan_split']
+           'split_cases', 'split_summary', 'grouping_words', 'excluded_words', 'plan_split']
 
 # %% ../../nbs/2_data/05_split.ipynb #22df33a2
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from .archive import DatasetError
 from .cases import SUBTYPES, Cases
 from .duplicates import duplicate_of, linked, picture_prints
 from .listing.split_file import EXCLUDED, SPLITS
+from ..read.pixels import printable
 from ..wording import NO_FINDING, findings_in, meant_name
 
 # %% ../../nbs/2_data/05_split.ipynb #84296f89
@@ -277,6 +278,22 @@ def grouping_words(
     return (
         f"grouped by {what}: {len(sizes)} groups{merely}, "
         f"the largest of {sizes.max()} pictures{alone}"
+    )
+
+# %% ../../nbs/2_data/05_split.ipynb #ff653c20
+def excluded_words(
+    plan: pd.DataFrame,  # as `split_cases` gives it
+    by: str = "",  # the column that it holds out by
+) -> str:  # '' where nothing is left out
+    "One line: which pictures are in no part of a split, and why"
+    names = [printable(str(name))[:80] for name in plan.image_id[plan["split"] == EXCLUDED]]
+    if not names:
+        return ""
+    more = f", … and {len(names) - 3} more" if len(names) > 3 else ""
+    torn = f", or belongs to a group that {by} would tear" if by else ""
+    return (
+        f"excluded ({len(names)}): {', '.join(names[:3])}{more}; "
+        f"what cannot be read{torn}: `xray-explain audit` says why"
     )
 
 # %% ../../nbs/2_data/05_split.ipynb #fad280e9

@@ -26,6 +26,7 @@ from ..data.cases import Cases
 from ..files import PACKAGE, atomic_path, file_digest, fingerprint
 from .study import ARRAYS, Study, examine, study_of
 from ..model.checkpoint import Checkpoint
+from ..read.outlines.annotation import outline_parts
 
 # %% ../../nbs/6_measure/06_cache.ipynb #9ec399fe
 def _content(path) -> str:
@@ -36,9 +37,14 @@ def _content(path) -> str:
 def data_fingerprint(cases: Cases) -> str:
     "Of names, labels, groups and the content of pictures and outlines, in the order of the table"
     table = cases.table
-    read = Parallel(n_jobs=2, prefer="threads")(
-        delayed(_content)(p) for p in [*table.image, *table.annotation]
-    )
+    outlines = [outline_parts(source) if source else (None, "") for source in table.annotation]
+    files = list(dict.fromkeys([*table.image, *(path for path, _ in outlines)]))  # each once
+    digests = Parallel(n_jobs=2, prefer="threads")(delayed(_content)(path) for path in files)
+    of_file = dict(zip(files, digests))
+    read = [
+        *(of_file[image] for image in table.image),
+        *((of_file[path], picture) for path, picture in outlines),
+    ]
     return fingerprint(
         cases.classes,
         cases.stretched,

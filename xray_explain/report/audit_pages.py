@@ -21,8 +21,8 @@ from ..data.audit import Audit
 from ..data.duplicates import NEAR, NEAR_TURNED
 from ..draw.page import GROUND, INK, MUTED, save_figure
 from ..files import atomic_path, write_json, write_table
-from ..read.outlines.annotation import AnnotationError, annotation_on
 from ..read.geometry import reduced
+from ..read.outlines.annotation import AnnotationError, annotation_on
 from ..read.pixels import RadiographError
 from ..read.radiograph import read_radiograph
 from ..terminal import frame_columns, table_text
@@ -32,6 +32,11 @@ from ..wording import RESEARCH_USE
 def _origin_caveat(audit: Audit) -> str:
     "What has to be said of the usable pictures, '' where there are none"
     return audit.listing.cases().origin_caveat if len(audit.usable) else ""
+
+
+def _closing(audit: Audit) -> str:
+    "What belongs together in the data, and what has to be said of them"
+    return " ".join(filter(None, [audit.grouping, _origin_caveat(audit)]))
 
 
 def _findings_text(audit: Audit, width: int | None) -> list[str]:
@@ -49,18 +54,19 @@ def audit_text(
 ) -> str:
     "Counts, measures and findings"
     listing = audit.listing
-    sexes = audit.sexes()
+    sexes, outlines = audit.sexes(), audit.outlines()
     broken = audit.usable.unreadable.notna().sum()
     parts = [
         f"{listing.name} ({listing.kind}): {len(listing.rows)} rows, "
         f"{len(audit.usable)} with a label and a picture"
         + (f", {broken} of which cannot be read" if broken else ""),
         table_text(*frame_columns(audit.by_class()), width),
+        "" if outlines is None else table_text(*frame_columns(outlines), width),
         "Pixels" + (" and years" if "age" in audit.pictures else ""),
         table_text(*frame_columns(audit.measures()), width),
         "" if sexes is None else table_text(*frame_columns(sexes), width),
         *_findings_text(audit, width),
-        _origin_caveat(audit),
+        _closing(audit),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -91,7 +97,9 @@ def audit_record(audit: Audit) -> dict:
         "rows": len(audit.listing.rows),
         "usable": len(audit.usable),
         "caveat": _origin_caveat(audit),
+        "grouping": audit.grouping,
         "by_class": _nested(audit.by_class()),
+        "outlines": _nested(audit.outlines()),
         "measures": _nested(audit.measures()),
         "sexes": _nested(audit.sexes()),
         "near_bits": NEAR,
@@ -215,7 +223,7 @@ def _titled(fig: Figure, title: str, words: str) -> Figure:
 # %% ../../nbs/8_report/09_audit_pages.ipynb #6f2105cb
 def _reduced(
     path: str | Path,
-    annotation: str | None = None,  # path of a LabelMe file
+    annotation: str | None = None,  # as for `read_annotation`
     stretched: tuple[int, int] | None = None,
     side: int = 220,  # the longer side, pixels; smaller pictures stay as they are
 ) -> tuple[np.ndarray | None, np.ndarray | None]:  # (H, W) picture and mask
@@ -330,10 +338,11 @@ def draw_doubles(audit: Audit, most: int = 12) -> Figure | None:
 def _tables(audit: Audit) -> dict[str, pd.DataFrame]:
     "Caption -> table, of those that have something to say"
     age = " and years" if "age" in audit.pictures else ""
-    sexes = audit.sexes()
+    sexes, outlines = audit.sexes(), audit.outlines()
     tables = {
         "Kinds of findings, with the first of each": audit.counts(),
         "Pictures by class": audit.by_class(),
+        "Outlines by format": pd.DataFrame() if outlines is None else outlines,
         f"Pixels{age}": audit.measures(),
         "Sexes": pd.DataFrame() if sexes is None else sexes,
     }
@@ -372,7 +381,7 @@ def audit_page(
         text_cell,
     )
 
-    first = Headline(_audit_headline(audit), "", audit.listing.name, _origin_caveat(audit))
+    first = Headline(_audit_headline(audit), "", audit.listing.name, _closing(audit))
     tables = (Captioned(table, caption) for caption, table in _tables(audit).items())
     shown = [preview(path) for path in pictures]
     heads = (

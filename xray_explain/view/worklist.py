@@ -13,14 +13,16 @@ import numpy as np
 
 from ..data.archive import TABLES, data_folder
 from ..data.cases import BTXRD_CLASSES, read_cases
+from ..data.listing.files import Files, files_of, first_form, forms_of
+from ..data.listing.folders import seem_classes
 from ..display import short_repr
 from ..infer.inference import read_twice
 from ..measure.study import DEMO_SEED
 from ..read.outlines.annotation import AnnotationError, annotation_on, stretched_size
-from ..read.pixels import FORMATS, RadiographError, plain_name, stem_of
+from ..read.pixels import FORMATS, RadiographError, plain_name
 from ..read.preprocessing import Preprocessing
 from ..read.processes import read_radiograph_safely
-from ..read.radiograph import Radiograph, find_radiographs
+from ..read.radiograph import Radiograph
 from ..shipped import SAMPLES, data_file, is_shipped
 
 # %% ../../nbs/9_view/03_worklist.ipynb #42f5faff
@@ -97,7 +99,7 @@ def _read(
 # %% ../../nbs/9_view/03_worklist.ipynb #3ec5eb38
 def _outlined(
     film: Radiograph,
-    annotation: Path,
+    annotation: str,  # as for `read_annotation`
     stretched: tuple[int, int] | None,
 ) -> tuple[Radiograph, np.ndarray | None]:  # with a note on the outline; (H, W) uint8 0/1, or None
     "A picture and its outline; what is wrong with the outline is a note of the picture"
@@ -115,7 +117,7 @@ class Entry:
 
     name: str
     path: Path | None = None
-    annotation: Path | None = None  # LabelMe's file
+    annotation: str | None = None  # as for `read_annotation`
     label: str = ""  # '' where nobody says
     seed: int | None = None  # of a phantom, which has no file
     stretched: tuple[int, int] | None = None  # the size that its data set was stretched to
@@ -183,7 +185,7 @@ def _cases(folder, label: str):
         Entry(
             row.image_id,
             Path(row.image),
-            row.annotation and Path(row.annotation),
+            row.annotation,
             row.label,
             stretched=cases.stretched,
         )
@@ -191,12 +193,10 @@ def _cases(folder, label: str):
     ]
 
 
-def _pictures(folder):
-    "The pictures of a folder, with LabelMe's outlines where there are some"
-    images = folder / "images" if (folder / "images").is_dir() else folder
-    paths = find_radiographs(images)
-    outlines = [folder / "Annotations" / f"{stem_of(path.name)}.json" for path in paths]
-    there = [outline if outline.is_file() else None for outline in outlines]
+def _pictures(folder, files: Files):
+    "The pictures of a folder, with their outlines where there are some"
+    paths, forms = files.images, forms_of(files).of
+    there = [first_form(forms.get(str(path))) for path in paths]
     stretched = stretched_size(paths, there)
     entries = [
         Entry(path.name, path, outline, stretched=stretched) for path, outline in zip(paths, there)
@@ -219,6 +219,9 @@ def worklist(
         return phantom_entries()
     path = data_file(data)
     folder = data_folder(path) if path.is_file() else path
-    if any((folder / name).is_file() for name in TABLES):
+    if label or any((folder / name).is_file() for name in TABLES):
         return _cases(folder, label)
-    return _pictures(folder)
+    files = files_of(folder)
+    if seem_classes(files.images, files.folder):
+        return _cases(folder, label)
+    return _pictures(folder, files)
