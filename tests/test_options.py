@@ -160,6 +160,7 @@ BASE = {
     "evaluate": ["{home}/set", *GUESS],
     "card": [*GUESS, "--output", "{out}/card.md"],
     "report": ["gallery", "--data", "{home}/set"],
+    "compare": [GUESS[1], "{home}/guess1.safetensors", "--data", "{home}/set"],
     "infer": ["--input-dir", "{home}/few", *GUESS, "--output-dir", "{out}/r", "--workers", "0"],
     "view": ["--no-browser"],
 }
@@ -168,6 +169,7 @@ WATCHED = {
     "phantom": ["xray_explain.data.phantom.write_phantoms"],
     "evaluate": ["xray_explain.measure.study.examine"],
     "report": ["xray_explain.report.run.run_report!"],
+    "compare": ["xray_explain.report.run.run_report!"],
     "infer": ["xray_explain.infer.folder.run"],
     "view": ["xray_explain.view.server.serve_view!"],
 }
@@ -243,6 +245,17 @@ OPTIONS = {
         "--checkpoint": ["{home}/guess1.safetensors"],
         "--output-dir": ["{out}/elsewhere"],
         "--set": ["k=4"],
+        "--no-cache": [],
+    },
+    "compare": {
+        "first": ["{home}/guess1.safetensors"],
+        "second": ["{home}/guess0.safetensors"],
+        "--data": ["{home}/other"],
+        "--label": MERGED,
+        "--split-file": ["{home}/set_one.csv"],
+        "--split": ["train"],
+        "--output-dir": ["{out}/elsewhere"],
+        "--set": ["causal_cases=4"],
         "--no-cache": [],
     },
     "infer": {
@@ -321,8 +334,9 @@ def asked(command: str, name: str) -> tuple[list[str], list[str]]:
     if command == "infer" and name in ("--path-column",):
         before = [command, *without(BASE[command], (["--input-dir", "{home}/few"],)), *beside]
     after = without(before, INSTEAD.get((command, name), ()))
-    if not name.startswith("-"):  # the first word
-        return before, [command, *value, *after[2:]]
+    if not name.startswith("-"):  # a word at its place
+        place = 1 + [n for n in actions(command) if not n.startswith("-")].index(name)
+        return before, [*after[:place], *value, *after[place + 1 :]]
     given = [name] if (command, name) != ("view", "--no-browser") else []
     return before, [*after, *given, *value]
 

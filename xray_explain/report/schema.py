@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['ABOUT', 'METRIC_WORDS', 'text', 'flag', 'number', 'share', 'count', 'or_null', 'array', 'table', 'title_of', 'record',
            'estimate', 'novelty_schema', 'file_schema', 'reasons', 'write_report', 'localization_schema',
-           'alarms_schema', 'causal_schema', 'summary_schema', 'case_schema', 'confusion_schema',
+           'alarms_schema', 'detection_schema', 'causal_schema', 'summary_schema', 'case_schema', 'confusion_schema',
            'finding_predictions_schema', 'predictions_schema', 'annotation_schema', 'metric_estimates',
            'operating_point_schema', 'calibration_schema', 'patients_schema', 'evaluation_schema',
-           'finding_evaluation_schema', 'removal_schema', 'sanity_schema', 'overlap_schema', 'faithfulness_schema']
+           'finding_evaluation_schema', 'removal_schema', 'sanity_schema', 'overlap_schema', 'faithfulness_schema',
+           'comparison_schema']
 
 # %% ../../nbs/8_report/01_schema.ipynb #27517c04
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..measure.overlap import LOCALIZED
 from ..measure.overlap import MEASURES as PLACES
 from ..measure.performance import METRICS
 from ..measure.sanity import VERDICTS
+from ..measure.two_models import FIGURES
 from ..wording import RESEARCH_USE
 
 # %% ../../nbs/8_report/01_schema.ipynb #3f334dbf
@@ -214,6 +216,46 @@ def alarms_schema() -> dict:
         outlined=or_null(outlined, "where there are none"),
     )
 
+# %% ../../nbs/8_report/01_schema.ipynb #ffa4e144
+def _marked_schema() -> dict:
+    at = record(
+        "one rate of false marks",
+        rate=number("false marks a picture", "marks a picture", minimum=0),
+        threshold=or_null(number("marks count above it", "local logit"), "where all marks count"),
+        sensitivity=estimate("lesions with a mark inside"),
+        healthy_marked=or_null(
+            share("pictures without a lesion that have a mark"), "where there are none"
+        ),
+    )
+    return record(
+        "lesions of one map",
+        map=text("any lesion, or the class whose map it is"),
+        by=text("all, class or lesion size", "all", "class", "lesion size"),
+        group=text("which of them"),
+        num_lesions=count("connected pieces of the outlines", "lesions"),
+        num_images=count("pictures with such a lesion", "pictures"),
+        rates=array(at, "at 0.25, 0.5, 1 and 2 false marks a picture"),
+    )
+
+
+def detection_schema() -> dict:
+    "Every hot region as a mark: free-response ROC"
+    point = estimate("lesions with a mark inside, at one rate of false marks")
+    rate = number("false marks a picture", "marks a picture", minimum=0)
+    point["properties"]["rate"] = {"title": "Rate", **rate}
+    point["required"] += ["rate"]
+    return record(
+        "every region above a share of a map's maximum as a mark, its hottest point the place",
+        floor=share("of the map's own maximum"),
+        num_images=count("pictures on which marks can be judged", "pictures"),
+        num_healthy=count("of them without a lesion, whose marks are all false", "pictures"),
+        num_lesions=count("connected pieces of the outlines", "lesions"),
+        num_marks=count("marks of the map of any lesion", "marks"),
+        num_left_out=count("pictures said to have a lesion that is not outlined", "pictures"),
+        figures=array(_marked_schema(), "by map, class and lesion size"),
+        curves=table(array(point, "from 0 to 2 false marks a picture"), "of each map"),
+    )
+
 # %% ../../nbs/8_report/01_schema.ipynb #2442f932
 def _drop(description: str) -> dict:
     figures = record(
@@ -377,7 +419,7 @@ def annotation_schema(findings: bool = False) -> dict:
     "The JSON Schema of annotation_report.json, of classes or of independent findings"
     predictions = finding_predictions_schema() if findings else predictions_schema()
     independent = {"const": "sigmoid", "description": "each outlined finding of a case is a row"}
-    sentences = {**array(text("a sentence"), "what the figures say"), "minItems": 3, "maxItems": 6}
+    sentences = {**array(text("a sentence"), "what the figures say"), "minItems": 3, "maxItems": 7}
     iou = "of the true class's evidence at iou_threshold, over all outlined cases"
     ceiling = "mean IoU of the map that knows the outline cell by cell"
     of_map = "evidence, gradcam: the same means of either kind of map"
@@ -395,6 +437,7 @@ def annotation_schema(findings: bool = False) -> dict:
         thresholds=_chosen_thresholds_schema(),
         localization=array(localization_schema(), "every group of cases, for either class's map"),
         alarms=or_null(alarms_schema(), "without a threshold"),
+        detection=or_null(detection_schema(), "where no lesion can be asked for"),
         causal=or_null(causal_schema(), "where nothing was taken away"),
         summary=table(summary_schema(), of_map),
         predictions=predictions,
@@ -671,4 +714,65 @@ def faithfulness_schema() -> dict:
         localization=table(overlap_schema(), "method -> agreement with the outlines"),
         failures=reasons("cases that could not be read"),
         answer=array(text("a sentence"), "what the figures say", 6),
+    )
+
+# %% ../../nbs/8_report/01_schema.ipynb #03547bba
+def _compared(description: str, **more: dict) -> dict:
+    "A figure of two models"
+    p = share("two-sided, of the difference", "probability")
+    words = {
+        "figure": text("which figure", *FIGURES),
+        "of": text("the class, or what the figure is taken over; may be empty"),
+        "num_images": count("cases that both models have it of"),
+        "first": number("of the first model", "of the figure"),
+        "second": number("of the second", "of the figure"),
+        "difference": estimate("the first less the second", "of the figure"),
+        "p": or_null(p, "with fewer than ten independent groups"),
+        "better": text("the better model, by itself", "first", "second", "none", "unknown"),
+    }
+    return record(description, **words, **more)
+
+
+def _compared_model() -> dict:
+    "One of two models"
+    return record(
+        "a model",
+        checkpoint=text("its name"),
+        worth=text("what it was trained on and how good it is, one sentence"),
+        warning=text("that most pictures are unlike those of its training, or empty"),
+        novelty=or_null(novelty_schema(), "where it cannot tell"),
+        seen=text("that it may have learned from these cases, or empty"),
+        grid=array(count("along one side", "cells"), "rows and columns of its evidence", 2),
+        size=array(count("along one side", "pixels"), "rows and columns of its canvas", 2),
+    )
+
+# %% ../../nbs/8_report/01_schema.ipynb #d4198fd1
+def _mcnemar_schema() -> dict:
+    return record(
+        "McNemar's test, which takes each case as a patient of its own",
+        only_first=count("that the first model alone calls rightly"),
+        only_second=count("that the second alone does"),
+        p=share("exact, two-sided", "probability"),
+    )
+
+
+def comparison_schema() -> dict:
+    "The JSON Schema of comparison.json"
+    adjusted = share("the same, raised for the number of comparisons (Holm)", "probability")
+    model = _compared_model()
+    return file_schema(
+        "comparison.json",
+        "Two models on the same cases, the first less the second",
+        **{name: ABOUT[name] for name in ("research_use", "data", "caveat")},
+        models=record("the two", first=model, second=model),
+        sentences=array(text("a sentence"), "what follows from the figures, and what does not"),
+        num_images=count("cases that both could read"),
+        num_groups=count("independent groups, such as patients", "groups"),
+        mcnemar=_mcnemar_schema(),
+        rows=array(
+            _compared("a figure", p_holm=or_null(adjusted, "without a p")), "every figure compared"
+        ),
+        by_class=array(_compared("a figure of a class"), "by true class; 'right' is sensitivity"),
+        failures=reasons("cases that one or both could not read"),
+        provenance={"type": "object", "description": "version, digests, and what was asked for"},
     )
