@@ -25,12 +25,14 @@ from PIL import Image
 from xray_explain.cli import main
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.draw.charts import RIVALS
+from xray_explain.draw.page import description
 from xray_explain.measure.baselines import BASELINES, MAP_WORDS
 from xray_explain.measure.methods import METHODS
-from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
+from xray_explain.model.checkpoint import Checkpoint, build_net, load_checkpoint, save_checkpoint
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.report.annotation import MAPS
 from xray_explain.report.run import (
+    PAGES,
     REPORTS,
     ReportError,
     report_notebook,
@@ -141,7 +143,7 @@ def test_the_annotation_report_says_what_it_was_asked_for(results):
 def test_the_page_says_what_the_figures_say(results):
     report = json.loads((results / "gradcam" / "annotation_report.json").read_text())
     page = html.unescape((results / "reports" / "annotation.html").read_text())
-    assert 3 <= len(report["sentences"]) <= 6
+    assert 3 <= len(report["sentences"]) <= 7
     for sentence in report["sentences"]:
         # the first stands behind what the model is worth, in the same sentence
         assert re.sub("[`]", "", sentence)[1:] in re.sub("</?code>", "", page)
@@ -218,7 +220,7 @@ def test_every_page_has_a_title_of_its_own(pages, data):
 def test_pictures_are_described_by_those_who_drew_them(pages):
     words = {name: [i["alt"] for i in page.select("img")] for name, page in pages.items()}
     every = sum(words.values(), [])
-    assert len(set(every)) == len(every) == 9
+    assert len(set(every)) == len(every) == 11
     assert not [text for text in every if len(text) < 80 or re.search(r"[Nn]o description", text)]
     assert not [text for text in every if re.fullmatch(r"\S+\.(png|jpe?g)", text)]
     for text, name in zip(words["gallery"], ("Normal", "Benign", "Malignant")):
@@ -499,10 +501,11 @@ PARAMETERS = {
         "split": Row("train", ("gradcam/annotation_report.json", "page"), CONFOUNDED),
         "threshold": Row(0.3, ("gradcam/annotation_report.json", "gradcam/agreement.png", "page")),
         "group_columns": Row(["gender"], ("gradcam/annotation_report.json", "page")),
+        "mark_floor": Row(0.9, ("gradcam/annotation_report.json", "gradcam/marks.csv")),
         "causal_cases": Row(3, ("gradcam/annotation_report.json", "gradcam/agreement.png", "page")),
         "full": Row(True, ("gradcam/annotation_report.json", "page")),
-        "examples": Row(1, ("gradcam/annotation_comparison.png",)),
-        "normalize": Row("image", ("gradcam/annotation_comparison.png",)),
+        "examples": Row(4, ("gradcam/annotation_comparison.png", "gradcam/marks.png")),
+        "normalize": Row("image", ("gradcam/annotation_comparison.png", "gradcam/marks.png")),
         "resamples": Row(30, ("gradcam/annotation_report.json", "page")),
         "seed": Row(1, ("gradcam/annotation_report.json", "page")),
         "cache": Row(False, ("cache",), {"cache": True}),
@@ -544,8 +547,25 @@ PARAMETERS = {
         "normalize": Row("image", ("inference/all_classes.png", "page")),
     },
 }
+PARAMETERS["comparison"] = {
+    "data": Row("{other_data}", ("comparison/comparison.json", "comparison/comparison.csv", "page")),
+    "label": Row(MERGED, ("comparison/comparison.json", "page")),
+    "split_file": Row("{split_file}", ("comparison/comparison.json", "page")),
+    "first": Row("{third_checkpoint}", ("comparison/comparison.json", "comparison/*.png", "page")),
+    "second": Row("{third_checkpoint}", ("comparison/comparison.json", "comparison/*.png", "page")),
+    "output_dir": Row("{elsewhere}", ("comparison/comparison.json", "comparison/*.png")),
+    "split": Row("train", ("comparison/comparison.json", "page"), CONFOUNDED),
+    "causal_cases": Row(3, ("comparison/comparison.csv", "comparison/differences.png", "page")),
+    "full": Row(True, ("comparison/comparison.csv", "page")),
+    "examples": Row(1, ("comparison/cases.png",), {"examples": 2}),
+    "normalize": Row("image", ("comparison/cases.png",)),
+    "resamples": Row(30, ("comparison/comparison.json", "page")),
+    "seed": Row(1, ("comparison/comparison.json", "page")),
+    "cache": Row(False, ("cache",), {"cache": True}),
+}
 # what keeps a run short, with enough cases for intervals
 SMALL = {
+    "comparison": {"causal_cases": 2, "resamples": 20, "examples": 1},
     "gallery": {"examples": 2},
     "annotation": {"causal_cases": 2, "resamples": 20, "examples": 2},
     "evaluation": {"resamples": 20},
@@ -598,6 +618,7 @@ def places(tmp_path_factory):
         "split_file": home / "split.csv",
         "checkpoint": tiny_checkpoint(home / "tiny.safetensors", 0),
         "other_checkpoint": tiny_checkpoint(home / "other.safetensors", 1),
+        "third_checkpoint": tiny_checkpoint(home / "third.safetensors", 2),
         "elsewhere": home / "elsewhere",
     }
 
@@ -670,7 +691,10 @@ def played(places, tmp_path_factory):
     runs, shared = {}, tmp_path_factory.mktemp("shared_cache")
 
     def play(name, **parameters):
-        asked = {"data": "{data}", "checkpoint": "{checkpoint}", **SMALL[name], **parameters}
+        model = {"checkpoint": "{checkpoint}"}
+        if name == "comparison":
+            model = {"first": "{checkpoint}", "second": "{other_checkpoint}"}
+        asked = {"data": "{data}", **model, **SMALL[name], **parameters}
         key = name, json.dumps(asked, sort_keys=True)
         if key not in runs:
             values = {k: filled(v, places) for k, v in asked.items()}
@@ -686,7 +710,7 @@ def played(places, tmp_path_factory):
 
 def test_every_parameter_of_every_report_has_a_row():
     "And no row is of a parameter that is gone"
-    assert set(PARAMETERS) == set(REPORTS)
+    assert set(PARAMETERS) == set(PAGES)
     for name, rows in PARAMETERS.items():
         assert set(rows) == report_parameters(name), name
 
@@ -777,3 +801,32 @@ def test_an_option_that_no_report_uses_is_refused_by_name(data, tmp_path, capsys
     assert main([*words, "--no-cache"]) == 1
     assert "--no-cache means nothing to: inference" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_every_picture_of_a_report_says_what_the_model_is_worth(results):
+    "Each file alone: in its words, and at its foot or head where it is drawn"
+    model = load_checkpoint("bone_phantoms")
+    pictures = sorted(p for p in results.rglob("*.png"))
+    assert len(pictures) > 20
+    for path in pictures:
+        words = description(path)
+        assert model.worth_short in words or model.worth in words, path.name
+
+
+def test_marks_stand_in_report_and_table(results):
+    "Marks of any lesion counted in the JSON are the rows of the table, and found ones have a lesion"
+    report = json.loads((results / "gradcam" / "annotation_report.json").read_text())
+    detection, marks = report["detection"], pd.read_csv(results / "gradcam" / "marks.csv")
+    of_any = marks[marks["map"] == "any lesion"]
+    assert (detection["num_images"], detection["num_healthy"]) == (15, 5)
+    assert len(of_any) == detection["num_marks"] > 0
+    first = detection["figures"][0]
+    for at in first["rates"]:
+        counted = of_any[of_any.score > (-np.inf if at["threshold"] is None else at["threshold"])]
+        hit = counted[counted.lesion.notna()][["image_id", "lesion"]].drop_duplicates()
+        share = len(hit) / first["num_lesions"]
+        assert share == pytest.approx(at["sensitivity"]["value"], abs=1e-5)
+        assert counted.lesion.isna().sum() <= at["rate"] * detection["num_images"]
+    page = html.unescape((results / "reports" / "annotation.html").read_text())
+    assert "outlined lesions at half a false mark a picture" in page
+    assert {"froc.png", "marks.png"} <= {p.name for p in (results / "gradcam").iterdir()}

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['RIVALS', 'PALETTE', 'OneClass', 'draw_roc', 'draw_precision_recall', 'draw_confusion', 'draw_reliability',
-           'draw_curves', 'draw_finding_curves', 'Mark', 'draw_measures', 'draw_drops', 'draw_agreement', 'MethodStyle',
-           'draw_removal', 'draw_cascade', 'draw_faithfulness']
+           'draw_curves', 'draw_finding_curves', 'Mark', 'draw_measures', 'draw_drops', 'draw_agreement', 'draw_froc',
+           'MethodStyle', 'draw_removal', 'draw_cascade', 'draw_faithfulness']
 
 # %% ../../nbs/5_draw/06_charts.ipynb #fd84176d
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,20 @@ def _canvas(width: float, height: float) -> Figure:
     figure = Figure((width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _say_above(figure: Figure, line: str, worth: str = ""):
+    "A line above all panels, below it what the model is worth, wrapped to the figure's width"
+    width = int(20 * figure.get_figwidth())
+    lines = [part for text in (line, worth) for part in textwrap.wrap(text, width)]
+    figure.suptitle("\n".join(lines), fontsize=8)
+    figure.set_label(worth)
+
+
+def _describe(figure: Figure, words: str):
+    "What stands for a figure where it cannot be seen, behind it what the model is worth"
+    worth = figure.get_label()
+    figure.set_label(f"{words} {worth}." if worth else words)
 
 # %% ../../nbs/5_draw/06_charts.ipynb #1a4920d1
 @short_repr()
@@ -115,6 +130,7 @@ def draw_curves(
     bins: dict[str, pd.DataFrame],  # name, such as before temperature -> what `reliability` gives
     thresholds: dict[str, float],  # class -> operating point, where it has one
     title: str = "",
+    worth: str = "",  # of the model, one sentence
 ) -> Figure:
     "ROC, precision and recall, confusion and reliability; classes without cases have no curve"
     figure = _canvas(12.4, 3.6)
@@ -132,8 +148,8 @@ def draw_curves(
     _unit_square(precision, "precision and recall", "lower left", **names)
     _unit_square(confidence, "reliability", "upper left", xlabel="confidence", ylabel="accuracy")
     circles = "Circles: the checkpoint's operating points."
-    figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
-    figure.set_label(f"{_curves_in_words(title, roc)} {_counts_in_words(counts, classes)}")
+    _say_above(figure, f"{title}. {RESEARCH_USE}. {circles}", worth)
+    _describe(figure, f"{_curves_in_words(title, roc)} {_counts_in_words(counts, classes)}")
     return figure
 
 
@@ -166,6 +182,7 @@ def draw_finding_curves(
     bins: dict[str, pd.DataFrame],  # as for `draw_curves`
     thresholds: dict[str, float],  # finding -> operating point, where it has one
     title: str = "",
+    worth: str = "",  # of the model, one sentence
 ) -> Figure:
     "ROC, precision and recall, names, reliability; findings without cases have no curve"
     figure = _canvas(12.4, 3.6)
@@ -186,8 +203,8 @@ def draw_finding_curves(
         if legend := ax.get_legend():
             legend.remove()
     circles = "Circles: the checkpoint's operating points."
-    figure.suptitle(f"{title}. {RESEARCH_USE}. {circles}", fontsize=8)
-    figure.set_label(_curves_in_words(title, roc))
+    _say_above(figure, f"{title}. {RESEARCH_USE}. {circles}", worth)
+    _describe(figure, _curves_in_words(title, roc))
     return figure
 
 # %% ../../nbs/5_draw/06_charts.ipynb #f9b585a4
@@ -249,7 +266,7 @@ def draw_drops(ax, cases: list[dict]):
     ax.set(xlabel="share of the evidence inside", ylabel="drop of the logit", xlim=(-0.02, 1.02))
     ax.grid(alpha=0.3)
     # beside the points, not on them
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False)
 
 # %% ../../nbs/5_draw/06_charts.ipynb #47f1b6dd
 def draw_agreement(
@@ -270,8 +287,8 @@ def draw_agreement(
     if causal:
         draw_drops(axes[1], causal["per_image"])
         axes[1].set_title(f"what {causal['num_images']} decisions rest on", fontsize=10)
-    figure.suptitle(RESEARCH_USE, fontsize=8)
-    figure.set_label(_agreement_in_words(whole, names, words, causal))
+    _say_above(figure, f"{RESEARCH_USE}.", report.get("worth", ""))
+    _describe(figure, _agreement_in_words(whole, names, words, causal))
     return figure
 
 
@@ -291,6 +308,64 @@ def _agreement_in_words(whole: dict, names: dict, words: dict, causal: dict | No
         f"the drop of the logit in {causal['num_images']} cases, over the share of their evidence"
     )
     return f"{shown} Beside it {drops} inside, the lesion covered and as much covered elsewhere."
+
+# %% ../../nbs/5_draw/06_charts.ipynb #4d02bac2
+def draw_froc(
+    detection: dict,  # the 'detection' of a report, see `detection_figures`
+    worth: str = "",  # of the model, one sentence
+) -> Figure:
+    "Share of lesions marked over false marks a picture, by map; the first with its interval"
+    figure = _canvas(7.2, 4.4)
+    ax = figure.subplots()
+    for name, curve in detection["curves"].items():
+        rate, value, low, high = (
+            np.array([point[k] for point in curve], float) for k in ("rate", "value", "low", "high")
+        )
+        first = name == next(iter(detection["curves"]))
+        row = next(r for r in detection["figures"] if (r["map"], r["by"]) == (name, "all"))
+        if not first and np.isnan(low).all():
+            continue  # too few lesions for an interval: a few steps; the table has them
+        label, width = f"{name} ({row['num_lesions']})", 2 if first else 1.2
+        (line,) = ax.step(rate, value, where="post", lw=width, label=label)
+        if first:
+            ax.fill_between(rate, low, high, step="post", color=line.get_color(), alpha=0.15, lw=0)
+        at = {r["rate"]: r["sensitivity"]["value"] for r in row["rates"]}
+        ax.plot(list(at), list(at.values()), "o", color=line.get_color(), ms=4)
+    _froc_axes(ax)
+    _say_above(figure, f"{_froc_title(detection)}. {RESEARCH_USE}.", worth)
+    _describe(figure, _froc_in_words(detection))
+    return figure
+
+
+def _froc_axes(ax):
+    ax.set(
+        xlim=(-0.03, 2.03),
+        ylim=(-0.02, 1.02),
+        xlabel="false marks a picture",
+        ylabel="lesions marked",
+    )
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize=8, loc="upper left", title="map (lesions)", title_fontsize=8)
+
+
+def _froc_title(detection: dict) -> str:
+    "On what the curve was counted"
+    healthy = f"{detection['num_healthy']} of them without a lesion"
+    return f"FROC on {detection['num_images']} pictures, {healthy}"
+
+
+def _froc_in_words(detection: dict) -> str:
+    "The curves, for those who cannot see them"
+    rows = [row for row in detection["figures"] if row["by"] == "all"]
+    curves = [
+        f"{row['map']}: "
+        + ", ".join(
+            f"{number_or_text(at['sensitivity']['value'])} at {at['rate']:g}" for at in row["rates"]
+        )
+        for row in rows
+    ]
+    shares = "share of lesions marked at so many false marks a picture"
+    return f"{_froc_title(detection)}: {shares}. {'; '.join(curves)}."
 
 # %% ../../nbs/5_draw/06_charts.ipynb #b330734b
 PALETTE = (
@@ -361,6 +436,7 @@ def draw_faithfulness(
     styles: dict[str, MethodStyle],  # of every method; the first is the one shown
     survives: float,  # the likeness from which on a map fails
     title: str,  # how many cases of what
+    worth: str = "",  # of the model, one sentence
 ) -> Figure:
     "Deletion, insertion and the cascade of random weights side by side"
     figure = _canvas(12.4, 3.9)
@@ -369,8 +445,8 @@ def draw_faithfulness(
     draw_removal(left, shares, curves["deletion"], styles, "deletion: low is good")
     draw_removal(middle, shares, curves["insertion"], styles, "insertion: high is good")
     draw_cascade(right, sanity, shown.colour, survives)
-    figure.suptitle(f"{title}. {RESEARCH_USE}.", fontsize=8)
-    figure.set_label(f"{title}. {_faithfulness_in_words(curves, sanity, styles)}")
+    _say_above(figure, f"{title}. {RESEARCH_USE}.", worth)
+    _describe(figure, f"{title}. {_faithfulness_in_words(curves, sanity, styles)}")
     return figure
 
 

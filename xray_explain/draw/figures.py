@@ -82,6 +82,7 @@ def draw_comparison(
     title: str,
     full_colour: float | str = 1.0,  # what the hottest colour stands for
     unit: str = UNIT,  # what the colour measures
+    worth: str = "",  # of the model, in a few words
 ):
     "Draw a row for each case: original, annotation, heatmap, overlay"
     sizes = [fit(tile.picture.shape, (TALL, 330)) for tile in panels]
@@ -95,7 +96,7 @@ def draw_comparison(
     for tile, size in zip(panels, sizes):
         y = _comparison_row(page, tile, size, width, y) + 26
     y = _bar_on_black(page, legend(page, y, full_colour, unit, outlined(panels)))
-    save_figure(output_path, finish(page, y))
+    save_figure(output_path, finish(page, y, worth))
 
 # %% ../../nbs/5_draw/05_figures.ipynb #141f358a
 def _steps_in_words(panels: list[Tile]) -> str:
@@ -135,6 +136,7 @@ def draw_explanation(
     note: str = "",  # below the radiograph
     full_colour: float | str = 1.0,  # what the hottest colour stands for, the same for every class
     unit: str = UNIT,  # what the colour measures
+    worth: str = "",  # of the model, in a few words
 ) -> Figure:  # `save_figure` writes it
     "The radiograph, and each class's overlay with its probability; ValueError for other numbers"
     if not tiles or len(tiles) != len(probabilities):
@@ -152,7 +154,7 @@ def draw_explanation(
     columns.page.describe(f"The radiograph {note}, and over it the evidence for {of_classes}")
     y = _explained(columns, classes, note, size, y)
     y = legend(columns.page, y, full_colour, unit, outlined(tiles))
-    return finish(columns.page, y)
+    return finish(columns.page, y, worth)
 
 # %% ../../nbs/5_draw/05_figures.ipynb #35797f33
 @dataclass(frozen=True, eq=False)

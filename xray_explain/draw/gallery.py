@@ -46,6 +46,7 @@ def build_gallery_grid(
     cols: int,
     output_path: str | Path,  # a PNG file
     suptitle: str = "",
+    worth: str = "",  # of the model whose heat the pictures show, such as its `worth_short`
 ):
     "Pictures row by row, titles above, as a PNG; ValueError where the numbers do not fit"
     if len(images) != len(titles) or len(images) > rows * cols:
@@ -58,7 +59,7 @@ def build_gallery_grid(
     places = list(zip(images, titles))
     for row in (places[i : i + cols] for i in range(0, len(places), cols)):
         y = _grid_row(page, row, y) + GAP
-    save_figure(output_path, finish(page, y - GAP))
+    save_figure(output_path, finish(page, y - GAP, worth))
 
 # %% ../../nbs/5_draw/04_gallery.ipynb #51d2a326
 def heading(page: Page, title: str) -> float:
@@ -140,6 +141,7 @@ def draw_gallery(
     title: str,
     full_colour: float | str = 1.0,  # what the hottest colour stands for
     unit: str = UNIT,  # what the colour measures
+    worth: str = "",  # of the model, in a few words
 ):
     "A class's gallery, tiles with titles above and notes below; ValueError for a row too long"
     for name, row in rows.items():
@@ -153,7 +155,18 @@ def draw_gallery(
         y = _gallery_row(layout, name, row, y) + 30
     tiles = [tile for place in places for tile in place]
     y = legend(layout.page, y, full_colour, unit, outlined(tiles))
-    save_figure(output_path, finish(layout.page, y))
+    if any(tile.marks for tile in tiles):
+        y = _marks_legend(layout.page, y)
+    save_figure(output_path, finish(layout.page, y, worth))
+
+
+def _marks_legend(page: Page, y: float) -> float:
+    "What the numbers mean; gives the y below it"
+    meaning = (
+        "numbers: marks, highest score first; dark on light blue in a lesion, on white in none"
+    )
+    page.describe(meaning)
+    return page.lines([meaning], MARGIN, y, Words(SMALL, MUTED))
 
 # %% ../../nbs/5_draw/04_gallery.ipynb #b9457fa8
 def _row_name(page: Page, name: str, y: float) -> float:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DPI', 'MARGIN', 'GROUND', 'FRAME', 'FAINT', 'MUTED', 'INK', 'SMALL', 'BODY', 'SECTION', 'TITLE', 'LEADING', 'UNIT',
-           'fit', 'lines_height', 'Words', 'Page', 'finish', 'render', 'save_figure', 'description', 'number_or_text',
-           'legend', 'empty_place']
+           'fit', 'lines_height', 'Words', 'Page', 'foot_line', 'finish', 'render', 'save_figure', 'description',
+           'number_or_text', 'legend', 'empty_place']
 
 # %% ../../nbs/5_draw/03_page.ipynb #e43ca0ac
 from collections.abc import Callable
@@ -123,12 +123,20 @@ def _background(page: Page, height: int) -> np.ndarray:
     return canvas
 
 
+def foot_line(worth: str = "") -> str:
+    "The research-use line, and with it what a model is worth"
+    return f"{RESEARCH_USE}. {worth[:1].upper()}{worth[1:]}{'.' if worth else ''}".strip()
+
+
 def finish(
     page: Page,
     y: float,  # where its content ends
+    worth: str = "",  # of the model whose heat or word is shown, in a few words
 ) -> Figure:
-    "The page as a Matplotlib figure, with the research-use line at its foot"
-    y = page.lines([f"{RESEARCH_USE}."], MARGIN, y + 16, Words(SMALL, MUTED))
+    "The page as a Matplotlib figure, at its foot the research-use line and the model's worth"
+    page.describe(worth)
+    lines = wrap(foot_line(worth), page.width - 2 * MARGIN, SMALL, 2)
+    y = page.lines(lines, MARGIN, y + 16, Words(SMALL, MUTED))
     height = round(y + 18)
     figure = Figure((page.width / DPI, height / DPI), dpi=DPI, facecolor=GROUND)
     FigureCanvasAgg(figure)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RATES', 'FLOOR', 'ANY', 'CURVE', 'Detection', 'detections', 'Detected', 'detected', 'froc_curve', 'froc_sensitivity',
-           'froc_threshold', 'Marks', 'marks_of', 'mark_figures', 'detection_figures', 'marks_table', 'all_marks']
+           'froc_threshold', 'lesion_classes', 'Marks', 'marks_of', 'mark_figures', 'detection_figures', 'marks_table',
+           'all_marks']
 
 # %% ../../nbs/6_measure/16_detection.ipynb #9a0877b3
 from dataclasses import dataclass
@@ -167,13 +168,18 @@ FLOOR = 0.25  # of a map's own maximum, above which each region is a mark
 ANY = "any lesion"
 
 
+def lesion_classes(study: Study) -> list[int]:
+    "The classes that are a lesion, by their index"
+    return [c for c, name in enumerate(study.classes) if name != NORMAL]
+
+
 class _Lesions:
     "Maps and outlines of a study's lesion classes, one of them or (None) any"
 
     def __init__(self, study: Study):
         self.study, self.truth, self.centred = study, study.truth, study.centred
         self.of_findings = activation_of(study.checkpoint) == "sigmoid"
-        self.classes = [c for c, name in enumerate(study.classes) if name != NORMAL]
+        self.classes = lesion_classes(study)
 
     def outline(self, i: int, c: int | None) -> np.ndarray:
         "(rows, columns) uint8 0/1"
@@ -243,7 +249,7 @@ def _lesion_groups(study: Study, marks: Marks) -> dict[tuple[str, str], list[np.
         return groups
     if activation_of(study.checkpoint) == "softmax":  # an outline of findings may be of several
         labels = study.table.label.iloc[marks.cases]
-        for name in [c for c in study.classes if c != NORMAL]:
+        for name in (study.classes[c] for c in lesion_classes(study)):
             groups["class", name] = [
                 np.full(len(areas), label == name) for areas, label in zip(marks.areas, labels)
             ]
@@ -255,7 +261,7 @@ def _lesion_groups(study: Study, marks: Marks) -> dict[tuple[str, str], list[np.
 
 
 def _rate_row(marks: Marks, rate: float, sensitivity: dict) -> dict:
-    "One rate of false marks: the score above which marks count, and what they do where no lesion is"
+    "One rate of false marks: the score above which marks count, and what that does elsewhere"
     threshold = froc_threshold(marks.pictures, rate)
     healthy = [p for p, none in zip(marks.pictures, marks.healthy) if none]
     marked = [(p.alarms > threshold).any() for p in healthy]
@@ -286,8 +292,7 @@ CURVE = tuple(float(rate) for rate in np.arange(0, 41) / 20)  # false marks a pi
 
 def _maps(study: Study, floor: float) -> list[Marks]:
     "The marks of any lesion, then of each class; those without a lesion are left out"
-    classes = [c for c, name in enumerate(study.classes) if name != NORMAL]
-    every = [marks_of(study, c, floor) for c in (None, *classes)]
+    every = [marks_of(study, c, floor) for c in (None, *lesion_classes(study))]
     return [marks for marks in every if marks.num_lesions]
 
 

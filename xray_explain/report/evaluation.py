@@ -217,12 +217,12 @@ def save_curves(study: Study, report: dict, output_dir: str | Path) -> Path:
     "Draw curves.png and give its place"
     path = Path(output_dir) / "curves.png"
     thresholds = {name: p["threshold"] for name, p in report["operating_points"].items()}
-    title = f"{report['checkpoint']} on {report['data']}"
+    heading = f"{report['checkpoint']} on {report['data']}", report["worth"]
     probs, classes, bins = study.probs, study.classes, reliability_lines(report)
     if of_findings(report):
-        figure = draw_finding_curves(study.truth, probs, classes, bins, thresholds, title)
+        figure = draw_finding_curves(study.truth, probs, classes, bins, thresholds, *heading)
     else:
         counts = report["confusion"]
-        figure = draw_curves(study.y_true, probs, classes, counts, bins, thresholds, title)
+        figure = draw_curves(study.y_true, probs, classes, counts, bins, thresholds, *heading)
     save_figure(path, figure)
     return path

@@ -572,7 +572,7 @@ def save_faithfulness(report: dict, output_dir: str | Path) -> Path:
         "mean over cases"
     )
     figure = draw_faithfulness(
-        report["curves"], report["sanity"][SHOWN], _styles(), SURVIVES, title
+        report["curves"], report["sanity"][SHOWN], _styles(), SURVIVES, title, report["worth"]
     )
     save_figure(path, figure)
     return path
