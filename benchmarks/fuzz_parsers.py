@@ -114,9 +114,9 @@ def shape(bits) -> dict:
     }
 
 
-def annotation(bits):
+def annotation(bits, folder=Path(tempfile.mkdtemp())):
     "A file of nearly the right form"
-    from xray_explain.read.outlines.annotation import AnnotationError, _parse, fitted
+    from xray_explain.read.outlines.annotation import AnnotationError, fitted, read_annotation
 
     content = {
         "shapes": [shape(bits) for _ in range(bits.ConsumeIntInRange(0, 4))],
@@ -131,8 +131,10 @@ def annotation(bits):
         content |= {bits.PickValueInList(KEYS): made(bits)}
     text = json.dumps(content) if bits.ConsumeBool() else bits.ConsumeUnicode(500)
     picture = bits.PickValueInList([(100, 100), (100, 60), (60, 100)])
+    file = folder / "knee.json"
+    file.write_bytes(text.encode("utf-8", "replace"))
     try:
-        found = fitted(_parse(text), picture, bits.ConsumeIntInRange(1, 8))
+        found = fitted(read_annotation(file), picture, bits.ConsumeIntInRange(1, 8))
     except AnnotationError as e:
         assert "\n" not in str(e)
         return

@@ -1,5 +1,8 @@
 "Outlines of every kind of file, on real data: the same lesions in four forms, and what several tools write."
 
+import json
+import random
+
 import numpy as np
 import pytest
 
@@ -60,6 +63,12 @@ def coco_of(shared):
 def test_four_forms_of_the_same_outlines_agree(shared):
     contents = coco_of(shared)
     assert len(contents) == 490
+    agree(shared, [*list(contents)[::10], *SHORT], contents)
+
+
+@pytest.mark.slow
+def test_four_forms_of_all_outlines_agree(shared):
+    contents = coco_of(shared)
     agree(shared, contents, contents)
 
 
@@ -67,15 +76,14 @@ def test_masks_are_those_of_cocos_own_tools(shared):
     "Against pycocotools, which asks for pixels that half lie inside, and not for their centres"
     from pycocotools import mask as coco_mask
 
-    for name, content in list(coco_of(shared).items())[::25]:
-        shape = content["imageHeight"], content["imageWidth"]
-        parts = [np.ravel(s["points"]).tolist() for s in content["shapes"] if "mask" not in s]
+    file = shared / "fracatlas" / "Annotations" / "COCO JSON" / "COCO_fracture_masks.json"
+    data = json.loads(file.read_text())
+    for picture in data["images"][::25]:
+        name, shape = picture["file_name"], (picture["height"], picture["width"])
+        of_it = [a for a in data["annotations"] if a["image_id"] == picture["id"]]
+        parts = [part for a in of_it for part in a["segmentation"]]
         theirs = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, *shape)))
-        ours = read_annotation(
-            outline_source(
-                shared / "fracatlas/Annotations/COCO JSON/COCO_fracture_masks.json", name
-            )
-        ).mask()
+        ours = read_annotation(outline_source(file, name)).mask()
         border = abs(ours.astype(int) - theirs).sum()
         assert border <= 2 * np.sqrt(max(theirs.sum(), 1)) * 4, name
 
@@ -95,3 +103,183 @@ def test_one_of_many_pictures_has_to_be_named(shared):
         read_annotation(file)
     with pytest.raises(AnnotationError, match="it does not name IMG9.jpg; check the names in it"):
         read_annotation(outline_source(file, "IMG9.jpg"))
+
+
+def coco_file(folder, parts, copies=1):
+    "A file of one picture of 40 x 60 pixels for each of the objects' segmentations, or of copies"
+    pictures = [
+        {"id": i, "file_name": f"{i}.png", "height": 40, "width": 60} for i in range(copies)
+    ]
+    objects = [
+        {"image_id": i, "category_id": 1, "segmentation": s} for i in range(copies) for s in parts
+    ]
+    content = {
+        "images": pictures,
+        "annotations": objects,
+        "categories": [{"id": 1, "name": "cyst"}],
+    }
+    file = folder / "set.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_run_lengths_that_end_too_early_mark_nothing(tmp_path):
+    "pycocotools 2.0.11 fills the rest from memory that nobody wrote; the other object counts"
+    sound = {"size": [40, 60], "counts": [81, 3, 2316]}  # rows 1 to 3 of column 2
+    for counts in ("", "0" * 50, [5, 2], "zz", [5, -5, 2400]):
+        file = coco_file(tmp_path, [{"size": [40, 60], "counts": counts}, sound])
+        one = read_annotation(outline_source(file, "0.png"))
+        assert np.argwhere(one.mask()).tolist() == [[1, 2], [2, 2], [3, 2]], counts
+        assert one.notes == ("shape 1 is not used: its run lengths do not fill its picture",)
+
+
+def test_a_file_of_many_masks_is_not_unpacked_before_it_is_asked(tmp_path, monkeypatch):
+    "Masks of one picture are made when it is read, those of the others never"
+    from xray_explain.read.outlines import coco
+
+    made, real = [], coco._bitmap_of
+    monkeypatch.setattr(coco, "_bitmap_of", lambda *how: made.append(1) or real(*how))
+    file = coco_file(tmp_path, [{"size": [40, 60], "counts": [81, 3, 2316]}] * 2, copies=50)
+    assert (len(contents_of(file)), len(made)) == (50, 0)
+    assert len(read_annotation(outline_source(file, "7.png")).lesions) == 2 == len(made)
+
+
+def test_a_file_changed_in_place_is_read_again(tmp_path):
+    file = coco_file(tmp_path, [[[1, 1, 5, 1, 5, 5]]])
+    before = read_annotation(outline_source(file, "0.png")).mask().sum()
+    coco_file(tmp_path, [[[1, 1, 9, 1, 9, 9]]])
+    assert read_annotation(outline_source(file, "0.png")).mask().sum() > before
+
+
+VIA = {
+    "a.jpg1": {
+        "filename": "a.jpg",
+        "regions": [
+            {"shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 5, "height": 3}},
+            {
+                "shape_attributes": {
+                    "name": "ellipse",
+                    "cx": 9,
+                    "cy": 9,
+                    "rx": 4,
+                    "ry": 2,
+                    "theta": 1,
+                }
+            },
+            {
+                "shape_attributes": {
+                    "name": "polygon",
+                    "all_points_x": [1, 5, 5],
+                    "all_points_y": [1, 1, 8],
+                },
+                "region_attributes": {"kind": {"cyst": True}},
+            },
+        ],
+    }
+}
+LABEL_STUDIO = [
+    {
+        "data": {"image": "/data/upload/1/0a1b2c3d-a.jpg"},
+        "annotations": [
+            {
+                "result": [
+                    {
+                        "id": "r",
+                        "type": kind,
+                        "original_width": 60,
+                        "original_height": 40,
+                        "value": value,
+                    }
+                    for kind, value in (
+                        (
+                            "rectanglelabels",
+                            {
+                                "x": 25,
+                                "y": 25,
+                                "width": 10,
+                                "height": 20,
+                                "rotation": 5,
+                                "rectanglelabels": ["cyst"],
+                            },
+                        ),
+                        ("polygonlabels", {"points": [[0, 0], [10, 0], [10, 10]]}),
+                        ("ellipselabels", {"x": 80, "y": 50, "radiusX": 5, "radiusY": 20}),
+                        ("brushlabels", {"format": "rle", "rle": [0, 0, 0, 96, 57, 27, 254, 35]}),
+                    )
+                ]
+            }
+        ],
+    }
+]
+CVAT = """<annotations><image id="0" name="a.jpg" width="60" height="40">
+<box label="cyst" xtl="6" ytl="8" xbr="14" ybr="12" rotation="90"/>
+<polygon label="cyst" points="20,2;28,2;28,9"/><ellipse label="x" cx="30" cy="20" rx="4" ry="2"/>
+<mask label="cyst" rle="3, 3" left="1" top="20" width="3" height="2"/></image></annotations>"""
+VOC = """<annotation><filename>a.jpg</filename><size><width>60</width><height>40</height></size>
+<object><name>cyst</name><difficult>1</difficult><bndbox><xmin>10</xmin><ymin>5</ymin>
+<xmax>20</xmax><ymax>15</ymax></bndbox></object></annotation>"""
+COCO = {
+    "images": [{"id": 1, "file_name": "a.jpg", "height": 40, "width": 60}],
+    "categories": [{"id": 1, "name": "cyst"}],
+    "annotations": [
+        {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 3]]},
+        {"image_id": 1, "category_id": 1, "bbox": [4, 1, 2, 2]},
+        {
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": {"size": [40, 60], "counts": [5, 2, 2393]},
+        },
+        {"image_id": 1, "category_id": 1, "segmentation": {"size": [40, 60], "counts": "52YS2"}},
+        {
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": [[0, 0, 2, 0, 2, 1], [4, 3, 6, 3, 6, 4]],
+        },
+    ],
+}
+SOUND = {
+    "coco.json": json.dumps(COCO),
+    "via.json": json.dumps(VIA),
+    "studio.json": json.dumps(LABEL_STUDIO),
+    "cvat.xml": CVAT,
+    "voc.xml": VOC,
+    "yolo.txt": "1 0.5 0.5 0.5 0.2\n7 0 0 0.1 0 0.1 0.2\n",
+}
+OTHERS = ["null", "-1", "1e999", "NaN", '"x"', "[]", "{}", "true", "0", "99999999", ""]
+
+
+def spoiled(text, rng):
+    "The text with one of its numbers or words replaced, or some of it cut out or doubled"
+    spots = [i for i, c in enumerate(text) if c in ":,=>[ "]
+    at, end = sorted(rng.sample(spots, 2))
+    if rng.random() < 0.6:
+        end = next((i for i in spots if i > at), end)
+        return text[: at + 1] + rng.choice(OTHERS) + text[end:]
+    return text[:at] + text[end:] if rng.random() < 0.5 else text[:end] + text[at:]
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_any_spoiled_file_is_an_annotation_or_one_line(name, tmp_path):
+    "Each kind's file, spoiled in 150 ways"
+    file, rng = tmp_path / name, random.Random(0)
+    file.write_text(SOUND[name])
+    assert read_annotation(file).lesions
+    read = 0
+    for _ in range(150):
+        text = spoiled(SOUND[name], rng)
+        file.unlink()
+        file.write_text(text)
+        try:
+            one = read_annotation(file)
+        except AnnotationError as e:
+            assert "\n" not in str(e) and str(e).startswith(name) and len(str(e)) < 400, text
+            continue
+        try:
+            one = fitted(one, (40, 60))
+        except AnnotationError as e:
+            assert "this one" in str(e), text  # another size, or none and too far out
+            continue
+        read += bool(one.lesions)
+        assert one.mask((40, 60)).shape == (40, 60), text
+        assert not any("\n" in note for note in one.notes), text
+    assert read > 0

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from ..shipped import SAMPLES, data_file, is_shipped
 
 from ..data.archive import cache_folder
 from ..data.cases import Cases, read_cases
@@ -36,12 +35,18 @@ from .baselines import brightness
 from .overlap import localize
 from .thresholds import chosen_thresholds
 from ..model.checkpoint import Checkpoint
-from ..read.outlines.annotation import AnnotationError, annotation_on, mask_of_finding
 from ..read.geometry import reduced
+from xray_explain.read.outlines.annotation import (
+    AnnotationError,
+    annotation_on,
+    mask_of_finding,
+    source_name,
+)
 from ..read.pixels import RadiographError, plain_name, printable
 from ..read.processes import READ_CASE, Readers
 from ..read.radiograph import contact_print, read_radiograph
 from ..read.sources import Source
+from ..shipped import SAMPLES, data_file, is_shipped
 from ..terminal import progress_bar
 from xray_explain.wording import (
     RESEARCH_USE,
@@ -148,7 +153,7 @@ NOWHERE = "its outline has nothing on the canvas: check that outline and picture
 
 def _outline_note(case, notes: tuple) -> str:
     "What was noted on a case's outline file, '' for nothing"
-    start = f"{plain_name(case.annotation)}: "
+    start = f"{source_name(case.annotation)}: "
     return next((note for i, note in notes if i == case.image_id and note.startswith(start)), "")
 
 

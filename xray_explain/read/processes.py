@@ -72,7 +72,12 @@ def _read_mask(
 ) -> tuple[np.ndarray, tuple[str, ...]]:  # of the canvas: 0/1, or bits; notes
     "Outlined lesions; a file that is of no use costs them, not the picture, and is a note"
     # scikit-image, which nothing else here needs
-    from xray_explain.read.outlines.annotation import AnnotationError, annotation_on, in_one_line
+    from xray_explain.read.outlines.annotation import (
+        AnnotationError,
+        annotation_on,
+        in_one_line,
+        source_name,
+    )
 
     nothing = to_canvas(np.zeros(film.shape))
     if not annotation:
@@ -84,9 +89,9 @@ def _read_mask(
         else:
             mask, notes = _bits(outlined, film, to_canvas, findings)
     except AnnotationError as e:
-        name = plain_name(annotation)
+        name = source_name(annotation)
         return nothing, (f"{name}: {str(e).removeprefix(name + ': ')}",)
-    return mask, (f"{plain_name(annotation)}: {in_one_line(notes)}",) if notes else ()
+    return mask, (f"{source_name(annotation)}: {in_one_line(notes)}",) if notes else ()
 
 # %% ../../nbs/1_read/09_processes.ipynb #a8614f6e
 def read_case(

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['KINDS', 'RELATIVE', 'OUTLINE_FORMATS', 'LABELME', 'INSIDE', 'MOST_FINDINGS', 'STRETCHED', 'AnnotationError', 'Lesion',
            'Annotation', 'mask_shape', 'annotation_from', 'OutlineFormat', 'outline_suffixes', 'outline_stem',
-           'outline_format', 'outline_source', 'outline_parts', 'text_of', 'check_file', 'json_of', 'labelme_content',
-           'contents_of', 'read_annotation', 'same_proportions', 'turned', 'fitted', 'annotation_on', 'in_one_line',
-           'lesions_by_finding', 'bits_for', 'mask_of_finding', 'stretched_size', 'write_annotation',
-           'load_annotation_mask']
+           'text_of', 'check_file', 'json_of', 'labelme_content', 'outline_format', 'outline_source', 'outline_parts',
+           'source_name', 'by_picture', 'contents_of', 'read_annotation', 'same_proportions', 'turned', 'fitted',
+           'annotation_on', 'in_one_line', 'lesions_by_finding', 'bits_for', 'mask_of_finding', 'stretched_size',
+           'write_annotation', 'load_annotation_mask']
 
 # %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #3b2ccc09
 import base64
@@ -17,7 +17,7 @@ import re
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
@@ -373,6 +373,20 @@ def _kind(shape: dict) -> str:
     raise AnnotationError(f"it is none of {', '.join(KINDS)}")
 
 
+def _made(
+    shape,  # one entry of LabelMe's `shapes`, or what makes one
+) -> dict:
+    "A shape as LabelMe has it; raises AnnotationError"
+    if not callable(shape):
+        return shape if isinstance(shape, dict) else {}
+    try:
+        return shape()
+    except AnnotationError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
+        raise AnnotationError("it lacks what its kind asks for, or a number is none") from None
+
+
 def _lesion(
     shape: dict,  # one entry of LabelMe's `shapes`
     size: tuple[int, int] | None,  # rows and columns of the picture, where known
@@ -418,7 +432,8 @@ def _shapes(
     shapes = data.get("shapes") if isinstance(data, dict) else None
     if not isinstance(shapes, list):
         raise AnnotationError(
-            "this is no LabelMe file, it has no list of shapes; save it in LabelMe again"
+            "this is no LabelMe file, it has no list of shapes, nor other JSON that is read; "
+            "export it again"
         )
     return {**data, "notes": ()}
 
@@ -433,13 +448,34 @@ def _check_masks(shapes: list):
             except AnnotationError:
                 continue
             total += int(np.prod(np.abs(last - first) + 1))
+    _check_pixels(total)
+
+
+def _check_pixels(total: int):
     if total > MAX_PIXELS:
         limit = MAX_PIXELS // 10**6
         raise AnnotationError(f"its masks have more than {limit} million pixels; check them")
 
 
+def _lesions(
+    shapes: list,
+    size: tuple[int, int] | None,  # rows and columns of the picture, where known
+) -> Iterator[Lesion | str]:
+    "Of each shape the lesion, or why it is not used; raises AnnotationError"
+    pixels = 0
+    for shape in shapes:
+        try:
+            lesion = _lesion(_made(shape), size)
+        except AnnotationError as e:
+            yield str(e)
+            continue
+        pixels += 0 if lesion.bitmap is None else lesion.bitmap.size
+        _check_pixels(pixels)
+        yield lesion
+
+
 def annotation_from(
-    data: dict,  # what a LabelMe file holds; a mask may be an array instead of a PNG
+    data: dict,  # what a LabelMe file holds; a shape may be a function that makes it
 ) -> Annotation:
     "The sound shapes, with a note for each of the others; raises AnnotationError"
     shapes = data["shapes"]
@@ -448,11 +484,9 @@ def annotation_from(
     _check_masks(shapes)
     size = _size(data)
     lesions, notes = [], []
-    for number, shape in enumerate(shapes, 1):
-        try:
-            lesion = _lesion(shape if isinstance(shape, dict) else {}, size)
-        except AnnotationError as e:
-            notes.append(f"shape {number} is not used: {e}")
+    for number, lesion in enumerate(_lesions(shapes, size), 1):
+        if isinstance(lesion, str):
+            notes.append(f"shape {number} is not used: {lesion}")
             continue
         lesions.append(lesion)
         if lesion.kind == "ellipse":
@@ -474,6 +508,9 @@ class OutlineFormat(NamedTuple):
     # 'module:function' that gives, for a path, the names of its pictures -> LabelMe's content
     reader: str = ""  # "": it is not read
     many: bool = False  # a file holds the outlines of many pictures
+    shapes: str = ""  # that are read
+    unused: str = ""  # that are not
+    library: str = "here"  # by which it is taken apart
 
     @property
     def is_read(self) -> bool:
@@ -482,20 +519,47 @@ class OutlineFormat(NamedTuple):
 
 
 _HERE = "xray_explain.read.outlines."
+_SEG = b"1.2.840.10008.5.1.4.1.1.66.4"  # Segmentation Storage, in the header of such a file
+_UPRIGHT = "polygons, boxes, circles, ellipses"
 # the only place that knows what files of outlines are called; of one suffix the first whose sign
 # fits, and of a picture that several kinds outline the first kind counts: boxes come last
 OUTLINE_FORMATS = [
-    OutlineFormat("LabelMe JSON", ".json", b'"shapes"', _HERE + "annotation:labelme_content"),
-    OutlineFormat("COCO JSON", ".json", b'"images"', _HERE + "coco:coco_contents", True),
-    OutlineFormat("VGG JSON", ".json", b'"regions"', _HERE + "via:via_contents", True),
     OutlineFormat(
-        "Label Studio JSON", ".json", b'"result"', _HERE + "label_studio:task_contents", True
+        *("LabelMe JSON", ".json", b'"shapes"', _HERE + "annotation:labelme_content", False),
+        *(f"{_UPRIGHT}, masks", "points, lines"),
     ),
-    OutlineFormat("CVAT XML", ".xml", b"<annotations", _HERE + "cvat:cvat_contents", True),
-    OutlineFormat("DICOM segmentation", ".dcm", b"DICM", _HERE + "masks:seg_content"),
-    OutlineFormat("PNG mask", ".png", b"\x89PNG", _HERE + "masks:mask_content"),
-    OutlineFormat("YOLO text", ".txt", b"", _HERE + "yolo:yolo_content"),
-    OutlineFormat("PASCAL VOC XML", ".xml", b"<annotation", _HERE + "voc:voc_content"),
+    OutlineFormat(
+        *("COCO JSON", ".json", b'"images"', _HERE + "coco:coco_contents", True),
+        *("polygons, run lengths, boxes", "keypoints", "pycocotools"),
+    ),
+    OutlineFormat(
+        *("VGG JSON", ".json", b'"regions"', _HERE + "via:via_contents", True),
+        *(_UPRIGHT, "points, lines"),
+    ),
+    OutlineFormat(
+        *("Label Studio JSON", ".json", b'"result"', _HERE + "label_studio:task_contents", True),
+        *("boxes, polygons, ellipses, brushes", "key points, second answers, predictions"),
+    ),
+    OutlineFormat(
+        *("CVAT XML", ".xml", b"<annotations", _HERE + "cvat:cvat_contents", True),
+        *("boxes, polygons, ellipses, masks", "tracks, skeletons, cuboids", "defusedxml"),
+    ),
+    OutlineFormat(
+        *("DICOM segmentation", ".dcm", _SEG, _HERE + "masks:seg_content", False),
+        *("binary, and fractional from a half on", "", "highdicom (extra)"),
+    ),
+    OutlineFormat(
+        *("PNG mask", ".png", b"\x89PNG", _HERE + "masks:mask_content", False),
+        *("0 and 255, numbers, colours", "", "Pillow"),
+    ),
+    OutlineFormat(
+        *("YOLO text", ".txt", b"", _HERE + "yolo:yolo_content", False),
+        *("boxes, polygons", "confidences", "PyYAML for names"),
+    ),
+    OutlineFormat(
+        *("PASCAL VOC XML", ".xml", b"<annotation", _HERE + "voc:voc_content", False),
+        *("boxes", "objects without a box", "defusedxml"),
+    ),
 ]
 LABELME = OUTLINE_FORMATS[0]  # in which outlines are written
 
@@ -518,56 +582,10 @@ def outline_stem(
     stem = stem_of(name, outline_suffixes(only_read=True))
     return _MASK_OF.sub("", stem) if name.lower().endswith(".png") else stem
 
-# %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #7a5adeac
-_HEAD = 2**16  # bytes that tell what a file is, as a rule
-
-
-def outline_format(path: Path) -> str:
-    "What kind of outlines a file may hold, by its suffix and its first bytes"
-    try:
-        head = _bytes(path, _HEAD)
-    except OSError:
-        head = b""
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        numbers = head.split(b"\n", 1)[0].split()
-        return "YOLO text" if len(numbers) >= 5 else "text"
-    known = _known(suffix, head)
-    if not known and suffix == ".json" and len(head) == _HEAD:
-        known = _known(suffix, _bytes(path, _MOST_BYTES))  # COCO may list annotations first
-    return known or suffix[1:].upper() or "without a suffix"
-
-
-def _known(suffix: str, content: bytes) -> str:
-    kinds = (kind for kind in OUTLINE_FORMATS if kind.suffix == suffix and kind.sign)
-    return next((kind.name for kind in kinds if kind.sign in content), "")
-
-
-def _bytes(path: Path, most: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(most)
-
-
+# %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #abbcc1ca
 _MOST_BYTES = 100 * 10**6  # LabelMe may put the picture itself into its file
 
-# %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #866468f9
-INSIDE = "::"  # between the path of a file and the name of a picture in it
 
-
-def outline_source(
-    path: str | Path,  # a file with the outlines of many pictures
-    picture: str,  # file name of one
-) -> str:  # for `read_annotation`
-    "Where the outlines of a picture are, in one text"
-    return f"{path}{INSIDE}{picture}"
-
-
-def outline_parts(source: str | Path) -> tuple[Path, str]:
-    "The file of a source, and the picture in it ('' where the file is of one picture)"
-    path, inside, picture = str(source).rpartition(INSIDE)
-    return (Path(path), picture) if inside else (Path(source), "")
-
-# %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #abbcc1ca
 def text_of(path: Path) -> str:
     "Content of a file of reasonable size; raises AnnotationError, OSError, UnicodeDecodeError"
     check_file(path)
@@ -594,13 +612,91 @@ def json_of(path: Path):
     except (ValueError, RecursionError) as e:
         if isinstance(e, AnnotationError):
             raise
-        raise AnnotationError("this is no JSON; save it in LabelMe again") from None
+        raise AnnotationError("this is no JSON; save it again") from None
 
 
 def labelme_content(path: Path) -> dict[str, dict]:
     "What a LabelMe file says of its picture"
     data = _shapes(json_of(path))
     return {plain_name(data.get("imagePath") or ""): data}
+
+# %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #7a5adeac
+_HEAD = 2**16  # bytes that tell what a file is, as a rule
+
+
+def outline_format(path: Path) -> str:
+    "What kind of outlines a file may hold, by its suffix and its first bytes"
+    try:
+        head = _bytes(path, _HEAD)
+    except OSError:
+        head = b""
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        return "YOLO text" if _may_be_yolo(head) else "text"
+    known = _known(suffix, head)
+    if not known and suffix == ".json" and len(head) == _HEAD:
+        known = _known(suffix, _bytes(path, _MOST_BYTES))  # COCO may list annotations first
+    if len(known) > 1 and suffix == ".json":
+        status = path.stat()
+        known = [_by_structure(path, status.st_mtime_ns, status.st_size)]
+    return (*known, suffix[1:].upper() or "without a suffix")[0]
+
+
+def _known(suffix: str, content: bytes) -> list[str]:
+    kinds = (kind for kind in OUTLINE_FORMATS if kind.suffix == suffix and kind.sign)
+    return [kind.name for kind in kinds if kind.sign in content]
+
+
+def _may_be_yolo(head: bytes) -> bool:
+    "Whether a text begins with a class and numbers, or is empty, as of a picture without objects"
+    numbers = head.lstrip().split(b"\n", 1)[0].split()
+    return not numbers or (len(numbers) >= 5 and numbers[0].isdigit())
+
+
+@lru_cache(maxsize=8)
+def _by_structure(path: Path, changed: int, size: int) -> str:
+    "The kind of a JSON in which the words of several occur, as it was at this time"
+    try:
+        data = json_of(path)
+    except (AnnotationError, OSError, UnicodeDecodeError):
+        return LABELME.name  # whose reader says what is wrong
+    words = data if isinstance(data, dict) else {}
+    if isinstance(words.get("shapes"), list):
+        return LABELME.name
+    if "images" in words:
+        return "COCO JSON"
+    return "VGG JSON" if words else "Label Studio JSON"
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(most)
+
+# %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #866468f9
+INSIDE = "::"  # between the path of a file and the name of a picture in it
+
+
+def outline_source(
+    path: str | Path,  # a file with the outlines of many pictures
+    picture: str,  # file name of one
+) -> str:  # for `read_annotation`
+    "Where the outlines of a picture are, in one text"
+    return f"{path}{INSIDE}{picture}"
+
+
+_OF_MANY = re.compile(rf"(.+?\.(?:json|xml)){INSIDE}(.*)", re.I | re.S)
+
+
+def outline_parts(source: str | Path) -> tuple[Path, str]:
+    "The file of a source, and the picture in it ('' where the file is of one picture)"
+    parts = _OF_MANY.fullmatch(str(source))
+    return (Path(parts[1]), parts[2]) if parts else (Path(source), "")
+
+
+def source_name(source: str | Path) -> str:
+    "The name of a source's file, and of the picture in it, as one printable line"
+    path, picture = outline_parts(source)
+    return f"{plain_name(path)}, {printable(picture)}" if picture else plain_name(path)
 
 # %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #fbd4e737
 @lru_cache(maxsize=8)
@@ -609,11 +705,35 @@ def _contents(path: Path, reader: str, changed: int, size: int) -> dict[str, dic
     return resolve_name(reader)(path)
 
 
+def by_picture(
+    contents: Iterable[dict],  # LabelMe's, each with its picture's name
+) -> dict[str, dict]:
+    "Picture -> its content; of a picture that is named again the first counts, which is said"
+    of: dict[str, dict] = {}
+    again = "its file lists this picture again, and only what it says first counts"
+    for content in contents:
+        name = content["imagePath"]
+        if name in of:
+            of[name]["notes"] = tuple(dict.fromkeys([*of[name].get("notes", ()), again]))
+        else:
+            of[name] = content
+    return of
+
+
+def _kind_of(path: Path) -> OutlineFormat:
+    "The format of a file, LabelMe's for what bears no suffix of others; raises AnnotationError"
+    name = outline_format(path)
+    kind = next((kind for kind in OUTLINE_FORMATS if kind.name == name), None)
+    same = [kind.name for kind in OUTLINE_FORMATS if kind.suffix == path.suffix.lower()]
+    if kind is None and same and LABELME.name not in same:
+        raise AnnotationError(f"this is no {' or '.join(same)}; export it again")
+    return kind or LABELME
+
+
 def contents_of(path: Path) -> dict[str, dict]:
     "Picture -> what the file says of it, in LabelMe's form; AnnotationError, OSError"
     check_file(path)
-    name = outline_format(path)
-    kind = next((kind for kind in OUTLINE_FORMATS if kind.name == name), LABELME)
+    kind = _kind_of(path)
     if kind is LABELME:
         return labelme_content(path)
     if not kind.many:
@@ -622,19 +742,33 @@ def contents_of(path: Path) -> dict[str, dict]:
     return _contents(path, kind.reader, status.st_mtime_ns, status.st_size)
 
 
+def _called(names: Iterable[str], picture: str) -> str:
+    "Which of a file's names is the picture's: by its file name, then without suffixes"
+    wanted = plain_name(picture)
+    pairs = [(name, plain_name(name)) for name in names]
+    same = [name for name, plain in pairs if plain == wanted]
+    same = same or [name for name, plain in pairs if stem_of(plain) == stem_of(wanted)]
+    if not same:
+        raise AnnotationError(f"it does not name {printable(picture)}; check the names in it")
+    if len(same) > 1:
+        raise AnnotationError(
+            f"{len(same)} of its pictures may be {printable(picture)}; name one as it does"
+        )
+    return same[0]
+
+
 def _content_of(path: Path, picture: str) -> dict:
     "What a file says of one picture; raises AnnotationError"
     contents = contents_of(path)
+    if not contents:
+        raise AnnotationError("it lists no picture; check it")
     if not picture and len(contents) == 1:
         return next(iter(contents.values()))
     if not picture:
         raise AnnotationError(
             f"it outlines {len(contents)} pictures; name one as outline_source(path, 'NAME')"
         )
-    for name, content in contents.items():
-        if picture == name or stem_of(plain_name(name)) == stem_of(picture):
-            return content
-    raise AnnotationError(f"it does not name {printable(picture)}; check the names in it")
+    return contents[picture if picture in contents else _called(contents, picture)]
 
 # %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #0b177f23
 def read_annotation(
@@ -646,12 +780,12 @@ def read_annotation(
     try:
         return annotation_from(_content_of(path, picture))
     except UnicodeDecodeError:
-        reason = "this is no text in UTF-8; save it in LabelMe again"
+        reason = "this is no text in UTF-8; save it again"
     except OSError as e:
         reason = f"it cannot be opened ({e.strerror}); check the path"
     except AnnotationError as e:
         reason = str(e)
-    raise AnnotationError(f"{plain_name(source)}: {reason}")
+    raise AnnotationError(f"{source_name(source)}: {reason}")
 
 # %% ../../../nbs/1_read/7_outlines/01_annotation.ipynb #5cb40182
 def same_proportions(
@@ -770,7 +904,7 @@ def annotation_on(
     try:
         return fitted(annotation, film.shape, film.orientation, stretched, film.stored_shape)
     except AnnotationError as e:
-        raise AnnotationError(f"{plain_name(path)}: {e}") from None
+        raise AnnotationError(f"{source_name(path)}: {e}") from None
 
 
 def in_one_line(notes: Iterable[str], show: int = 3) -> str:
@@ -943,5 +1077,5 @@ def load_annotation_mask(
     rows, columns = target_size
     annotation = read_annotation(ann_path)
     for note in annotation.notes:
-        warnings.warn(f"{plain_name(ann_path)}: {note}", stacklevel=2)
+        warnings.warn(f"{source_name(ann_path)}: {note}", stacklevel=2)
     return annotation.mask((rows, columns))

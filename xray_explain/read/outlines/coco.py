@@ -7,50 +7,82 @@ __all__ = ['coco_contents']
 
 # %% ../../../nbs/1_read/7_outlines/02_coco.ipynb #52e6cce1
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from .annotation import AnnotationError, json_of, mask_shape
+from .annotation import AnnotationError, by_picture, json_of, mask_shape
 from ..pixels import MAX_PIXELS
 
 # %% ../../../nbs/1_read/7_outlines/02_coco.ipynb #dee34a10
-def _polygon(points: list, label: str) -> dict:
-    return {
-        "label": label,
-        "shape_type": "polygon",
-        "points": np.reshape(points, (-1, 2)).tolist() if len(points) % 2 == 0 else points,
-    }
+def _counts(text: bytes) -> list[int]:
+    "Compressed run lengths as numbers: five bits a character; from the fourth on differences"
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = character - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:  # more characters of this number follow
+            continue
+        value -= (1 << shift) if bits & 16 else 0
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
 
 
+def _runs(segmentation: dict, rows: int, columns: int) -> dict:
+    "pycocotools' form of run lengths; AnnotationError for such as do not fill the picture"
+    counts = segmentation["counts"]
+    numbers = counts if isinstance(counts, list) else _counts(counts.encode())
+    if list(segmentation["size"]) != [rows, columns]:
+        raise AnnotationError(f"its mask is not of its picture's {columns} x {rows} pixels")
+    if min(numbers, default=0) < 0 or sum(numbers) != rows * columns:
+        raise AnnotationError("its run lengths do not fill its picture")
+    return coco_mask.frPyObjects({"size": [rows, columns], "counts": numbers}, rows, columns)
+
+
+def _outer(parts: list, rows: int, columns: int) -> list[list[float]]:
+    "Polygons of an object; AnnotationError for what is none"
+    for part in parts:
+        values = np.array(part, float)
+        if values.ndim != 1 or values.size % 2 or values.size < 6:
+            raise AnnotationError(
+                f"a polygon of it has {values.size} numbers, not three pairs or more"
+            )
+        if not np.isfinite(values).all() or np.abs(values).max() > 10 * max(rows, columns):
+            raise AnnotationError("its points lie far outside its picture, or are no numbers")
+    return parts
+
+
+def _bitmap_of(segmentation, rows: int, columns: int) -> np.ndarray:
+    "(rows, columns) bool; raises AnnotationError, or what a broken one makes it raise"
+    if not 0 < rows * columns <= MAX_PIXELS:
+        raise AnnotationError("its picture has no size, or more pixels than any picture")
+    if isinstance(segmentation, list):
+        parts = _outer(segmentation, rows, columns)
+        return coco_mask.decode(
+            coco_mask.merge(coco_mask.frPyObjects(parts, rows, columns))
+        ).astype(bool)
+    return coco_mask.decode(_runs(segmentation, rows, columns)).astype(bool)
+
+# %% ../../../nbs/1_read/7_outlines/02_coco.ipynb #b7a469bc
 def _box(box: list, label: str) -> dict:
     x, y, width, height = box
     corners = [[x, y], [x + width, y + height]]
     return {"label": label, "shape_type": "rectangle", "points": corners}
 
 
-def _runs(segmentation, rows: int, columns: int) -> dict:
-    "pycocotools' form of a segmentation; raises what a broken one makes it raise"
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, rows, columns))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, rows, columns)
-    return segmentation
+def _polygon(points: list, label: str) -> dict:
+    if len(points) % 2:
+        raise AnnotationError(f"its polygon has {len(points)} numbers, which are no pairs")
+    pairs = [list(pair) for pair in zip(points[::2], points[1::2])]
+    return {"label": label, "shape_type": "polygon", "points": pairs}
 
 
-def _bitmap_of(segmentation, rows: int, columns: int) -> np.ndarray:
-    "(rows, columns) bool; raises AnnotationError"
-    sized = isinstance(segmentation, list) or list(segmentation.get("size", ())) == [rows, columns]
-    if not sized or rows * columns > MAX_PIXELS:
-        raise AnnotationError(f"a mask is not of its picture's {columns} x {rows} pixels; mend it")
-    try:
-        return coco_mask.decode(_runs(segmentation, rows, columns)).astype(bool)
-    except Exception:  # broken runs make the decoder raise anything
-        raise AnnotationError("a mask's run lengths cannot be read; save it again") from None
-
-# %% ../../../nbs/1_read/7_outlines/02_coco.ipynb #b7a469bc
-def _shape(annotation: dict, label: str, size: tuple[int, int]) -> dict:
+def _shape(annotation: dict, label: str, size: tuple) -> dict:
     "An object in LabelMe's form"
     parts = annotation.get("segmentation")
     if isinstance(parts, list) and len(parts) == 1:
@@ -60,22 +92,47 @@ def _shape(annotation: dict, label: str, size: tuple[int, int]) -> dict:
     return _box(annotation["bbox"], label)
 
 
-def _notes(annotations: list[dict]) -> list[str]:
+def _notes(annotations: list[dict], labels: dict) -> list[str]:
     crowds = sum(bool(annotation.get("iscrowd")) for annotation in annotations)
-    return [f"{crowds} of its outlines are regions of several objects (iscrowd)"] if crowds else []
+    unnamed = sum(annotation.get("category_id") not in labels for annotation in annotations)
+    words = {
+        f"{crowds} of its outlines are regions of several objects (iscrowd)": crowds,
+        f"{unnamed} of its outlines are of a category that the file does not name": unnamed,
+    }
+    return [line for line, number in words.items() if number]
+
+
+def _side(length):
+    "A whole number of pixels, also of those that write 512.0"
+    whole = isinstance(length, float) and length.is_integer()
+    return int(length) if whole else length
 
 
 def _content(picture: dict, annotations: list[dict], labels: dict) -> dict:
     "What a LabelMe file would hold of a picture"
-    size = int(picture["height"]), int(picture["width"])
+    size = _side(picture.get("height")), _side(picture.get("width"))
     names = (str(labels.get(a.get("category_id"), "")) for a in annotations)
     return {
         "imagePath": picture["file_name"],
         "imageHeight": size[0],
         "imageWidth": size[1],
-        "shapes": [_shape(a, name, size) for a, name in zip(annotations, names)],
-        "notes": _notes(annotations),
+        "shapes": [partial(_shape, a, name, size) for a, name in zip(annotations, names)],
+        "notes": _notes(annotations, labels),
     }
+
+# %% ../../../nbs/1_read/7_outlines/02_coco.ipynb #f18coco1
+def _contents(data: dict) -> dict[str, dict]:
+    "Picture -> content; raises what a broken file makes it raise"
+    labels = {category["id"]: category["name"] for category in data.get("categories", ())}
+    of_picture = defaultdict(list)
+    for annotation in data["annotations"]:
+        of_picture[annotation["image_id"]].append(annotation)
+    pictures = data["images"]
+    contents = [_content(p, of_picture.pop(p["id"], []), labels) for p in pictures]
+    if strays := sum(map(len, of_picture.values())):
+        for content in contents:
+            content["notes"].append(f"outlines in its file that are of no picture in it: {strays}")
+    return by_picture(contents)
 
 
 def coco_contents(
@@ -84,16 +141,9 @@ def coco_contents(
     "Picture -> what a LabelMe file would hold of it; raises AnnotationError, OSError"
     data = json_of(path)
     try:
-        labels = {category["id"]: category["name"] for category in data.get("categories", ())}
-        of_picture = defaultdict(list)
-        for annotation in data["annotations"]:
-            of_picture[annotation["image_id"]].append(annotation)
-        pictures = data["images"]
-        return {p["file_name"]: _content(p, of_picture[p["id"]], labels) for p in pictures}
-    except AnnotationError:
-        raise
+        return _contents(data)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise AnnotationError(
-            "its images or annotations lack what COCO asks for: id, file_name, height, width; "
-            "image_id, and segmentation or bbox; export it again"
+            "its images, annotations or categories lack what COCO asks for: id, file_name, "
+            "image_id, name; export it again"
         ) from None

@@ -7,15 +7,17 @@ __all__ = ['cvat_contents']
 
 # %% ../../../nbs/1_read/7_outlines/06_cvat.ipynb #8c4cab2e
 import math
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from .annotation import AnnotationError, mask_shape
+from .annotation import AnnotationError, by_picture, mask_shape
 from .via import turned_ellipse
 from .voc import xml_of
-from ..pixels import MAX_PIXELS
+from ..pixels import MAX_PIXELS, printable
 
 # %% ../../../nbs/1_read/7_outlines/06_cvat.ipynb #579b572f
 def _numbers(element: Element, *names: str) -> list[float]:
@@ -35,11 +37,11 @@ def _turned_box(element: Element) -> tuple[str, list]:
 
 
 def _unrolled(element: Element) -> np.ndarray:
-    "(h, w) bool from a mask's run lengths; ValueError for what does not fill its frame"
+    "(h, w) bool from a mask's run lengths; AnnotationError for such as do not fill its frame"
     rows, columns = (int(n) for n in _numbers(element, "height", "width"))
     counts = [int(n) for n in element.attrib["rle"].split(",")]
     if min(counts) < 0 or sum(counts) != rows * columns or rows * columns > MAX_PIXELS:
-        raise ValueError("its run lengths do not fill its frame")
+        raise AnnotationError("its run lengths do not fill its frame")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(rows, columns)
 
 # %% ../../../nbs/1_read/7_outlines/06_cvat.ipynb #2a7e49c2
@@ -54,7 +56,8 @@ def _shape(element: Element) -> dict:
         kind, points = _turned_box(element)
     elif kind == "ellipse":
         angle = math.radians(float(element.get("rotation", 0)))
-        kind, points = "polygon", turned_ellipse(*_numbers(element, "cx", "cy", "rx", "ry"), angle)
+        cx, cy, rx, ry = _numbers(element, "cx", "cy", "rx", "ry")
+        kind, points = "polygon", turned_ellipse(cx, cy, rx, ry, angle)
     elif kind == "polygon":
         points = [[float(n) for n in p.split(",")] for p in element.attrib["points"].split(";")]
     return {"label": label, "shape_type": "line" if kind == "polyline" else kind, "points": points}
@@ -63,23 +66,29 @@ def _shape(element: Element) -> dict:
 _SHAPES = {"box", "polygon", "ellipse", "mask", "polyline", "points"}
 
 
+def _content(image: Element, notes: list[str]) -> dict:
+    "What a LabelMe file would hold of a picture"
+    others = Counter(element.tag for element in image if element.tag not in (*_SHAPES, "tag"))
+    unused = [f"{number} {printable(kind)} not used" for kind, number in others.items()]
+    return {
+        "imagePath": image.attrib["name"],
+        "imageHeight": int(image.attrib["height"]),
+        "imageWidth": int(image.attrib["width"]),
+        "shapes": [partial(_shape, element) for element in image if element.tag in _SHAPES],
+        "notes": [*notes, *unused],
+    }
+
+
 def cvat_contents(path: Path) -> dict[str, dict]:
     "Picture -> what a LabelMe file would hold of it; raises AnnotationError, OSError"
     root = xml_of(path)
-    tracks = len(root.findall("track"))
+    images, tracks = list(root.iter("image")), len(root.findall("track"))
+    if tracks and not images:
+        raise AnnotationError("it holds tracks of a video only; export it as CVAT for images")
     notes = [f"{tracks} tracks of a video are not used"] if tracks else []
     try:
-        return {
-            image.attrib["name"]: {
-                "imagePath": image.attrib["name"],
-                "imageHeight": int(image.attrib["height"]),
-                "imageWidth": int(image.attrib["width"]),
-                "shapes": [_shape(element) for element in image if element.tag in _SHAPES],
-                "notes": notes,
-            }
-            for image in root.iter("image")
-        }
+        return by_picture(_content(image, notes) for image in images)
     except (KeyError, ValueError):
         raise AnnotationError(
-            "an image or a shape lacks what CVAT writes, or a number is none; export it again"
+            "an image lacks the name, height or width that CVAT writes; export it again"
         ) from None

@@ -8,13 +8,16 @@ __all__ = ['unpacked', 'task_contents']
 # %% ../../../nbs/1_read/7_outlines/07_label_studio.ipynb #e2f90871
 import math
 import re
+from collections import Counter
+from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
-from .annotation import AnnotationError, json_of, mask_shape
+from .annotation import AnnotationError, by_picture, json_of, mask_shape
 from .via import turned_ellipse
-from ..pixels import MAX_PIXELS, plain_name
+from ..pixels import MAX_PIXELS, plain_name, printable, suffix_of
 
 # %% ../../../nbs/1_read/7_outlines/07_label_studio.ipynb #2367bd62
 def _box(value: dict, size: np.ndarray) -> list:
@@ -29,8 +32,8 @@ def _box(value: dict, size: np.ndarray) -> list:
 
 def _ellipse(value: dict, size: np.ndarray) -> list:
     x, y = np.array([value["x"], value["y"]]) * size
-    radii = np.array([value["radiusX"], value["radiusY"]]) * size
-    return turned_ellipse(x, y, *radii, math.radians(value.get("rotation") or 0))
+    rx, ry = np.array([value["radiusX"], value["radiusY"]]) * size
+    return turned_ellipse(x, y, rx, ry, math.radians(value.get("rotation") or 0))
 
 # %% ../../../nbs/1_read/7_outlines/07_label_studio.ipynb #f9048c99
 class _Bits:
@@ -56,7 +59,8 @@ def unpacked(packed: list[int], most: int = 4 * MAX_PIXELS) -> np.ndarray:  # (N
     if number > most:
         raise ValueError("a brush has more pixels than any picture")
     word, lengths = bits.read(5) + 1, [bits.read(4) + 1 for _ in range(4)]
-    values, at = np.zeros(number, np.uint8), 0
+    values: np.ndarray = np.zeros(number, np.uint8)
+    at = 0
     while at < number:
         is_run = bits.read(1)
         end = at + 1 + bits.read(lengths[bits.read(2)])
@@ -68,54 +72,91 @@ def unpacked(packed: list[int], most: int = 4 * MAX_PIXELS) -> np.ndarray:  # (N
     return values
 
 # %% ../../../nbs/1_read/7_outlines/07_label_studio.ipynb #db962cfd
-_KINDS = {"rectanglelabels": _box, "polygonlabels": None, "ellipselabels": _ellipse}
+def _corners(value: dict, size: np.ndarray) -> np.ndarray:
+    return np.array(value["points"], float) * size
 
 
-def _shape(result: dict) -> dict | None:
-    "A result in LabelMe's form; None for what outlines nothing, such as a choice"
-    kind, value = result["type"], result["value"]
-    label = str((value.get(kind) or [""])[0])
-    if kind == "brushlabels":
+_AREAS = {"rectangle": _box, "polygon": _corners, "ellipse": _ellipse}
+_DRAWN = {"x", "points", "vertices", "rle", "imageDataURL", "sequence"}  # in what is no choice
+
+
+def _kind(result: dict) -> str:
+    "'rectangle' of `rectanglelabels`, and of a rectangle whose label is a result of its own"
+    return str(result.get("type")).removesuffix("labels")
+
+
+def _is_outline(result: dict) -> bool:
+    return _kind(result) in (*_AREAS, "brush")
+
+
+def _shape(result: dict, label: str) -> dict:
+    "A result in LabelMe's form"
+    value, kind = result["value"], _kind(result)
+    if result.get("image_rotation"):
+        raise AnnotationError("its picture was turned in Label Studio; turn it back there")
+    if kind == "brush":
         rows, columns = int(result["original_height"]), int(result["original_width"])
         painted = unpacked(value["rle"]).reshape(rows, columns, 4)[..., 3] > 0
         return mask_shape(label, painted)
-    if kind not in _KINDS:
-        return None
     size = np.array([result["original_width"], result["original_height"]]) / 100
-    corners = _KINDS[kind]
-    points = corners(value, size) if corners else np.array(value["points"]) * size
-    return {"label": label, "shape_type": "polygon", "points": np.array(points).tolist()}
+    points = np.array(_AREAS[kind](value, size)).tolist()
+    return {"label": label, "shape_type": "polygon", "points": points}
 
 
+def _labels(results: list[dict]) -> list[str]:
+    "Of each result; of several the first"
+    each = [(r, r.get("value") or {}) for r in results]
+    own = [(v.get(str(r.get("type"))) or v.get("labels") or [""])[0] for r, v in each]
+    of_region = {r["id"]: label for r, label in zip(results, own) if label and "id" in r}
+    return [str(label or of_region.get(r.get("id"), "")) for r, label in zip(results, own)]
+
+# %% ../../../nbs/1_read/7_outlines/07_label_studio.ipynb #f18ls001
 def _answer(task: dict) -> tuple[list, list[str]]:
     "Results that count, and what was left out"
-    answers = [a for a in task["annotations"] if not a.get("was_cancelled")]
+    answers = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
     others = len(answers) - 1
     notes = [f"the first of {others + 1} answers to its task counts"] if others > 0 else []
-    return (answers[0]["result"] if answers else []), notes
+    if not answers and task.get("predictions"):
+        notes = ["its task has predictions only, which are not used"]
+    return (answers[0].get("result") or [] if answers else []), notes
+
+
+def _file_name(where: str) -> str:
+    "Of an address or a path, without what an upload puts before it; of a local file its folders"
+    local = unquote(where.partition("?d=")[2])
+    plain = local or plain_name(unquote(where.split("?")[0]))
+    return re.sub(r"^[0-9a-f]{8}-(?=.)", "", plain)
 
 
 def _picture(task: dict) -> str:
-    "The picture's file name, without what an upload puts before it"
-    where = next(v for v in task["data"].values() if isinstance(v, str))
-    return re.sub(r"^[0-9a-f]{8}-", "", plain_name(where.split("?")[0]))
+    "The picture's name: the first text among a task's data that is called as one, or the first"
+    texts = [_file_name(v) for v in task["data"].values() if isinstance(v, str)]
+    return next(filter(suffix_of, texts), texts[0])
 
 
 def _content(task: dict) -> dict:
     results, notes = _answer(task)
-    shapes = [shape for shape in map(_shape, results) if shape]
-    sizes = {(r.get("original_height"), r.get("original_width")) for r in results} - {(None, None)}
-    rows, columns = next(iter(sizes), (None, None))
-    return {"imageHeight": rows, "imageWidth": columns, "shapes": shapes, "notes": notes}
+    drawn = [(r, label) for r, label in zip(results, _labels(results)) if _is_outline(r)]
+    others = Counter(
+        _kind(r) for r in results if not _is_outline(r) and _DRAWN & {*(r.get("value") or {})}
+    )
+    notes += [f"{number} {printable(kind)} not used" for kind, number in others.items()]
+    first = drawn[0][0] if drawn else {}
+    return {
+        "imagePath": _picture(task),
+        "imageHeight": first.get("original_height"),
+        "imageWidth": first.get("original_width"),
+        "shapes": [partial(_shape, result, label) for result, label in drawn],
+        "notes": notes,
+    }
 
 
 def task_contents(path: Path) -> dict[str, dict]:
     "Picture -> what a LabelMe file would hold of it; raises AnnotationError, OSError"
     tasks = json_of(path)
     try:
-        contents = {_picture(task): _content(task) for task in tasks}
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+        return by_picture(map(_content, tasks))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise AnnotationError(
-            "a task lacks what Label Studio writes, or a number is none; export it as JSON again"
+            "a task lacks what Label Studio writes, such as data or results; export it as JSON again"
         ) from None
-    return {name: content | {"imagePath": name} for name, content in contents.items()}

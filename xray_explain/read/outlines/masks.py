@@ -56,8 +56,11 @@ def mask_content(path: Path) -> dict[str, dict]:
     if len(np.unique(values)) > _MOST_MARKS:
         raise AnnotationError("it has too many different values for a mask; save it without grey")
     rows, columns = values.shape
-    shapes = _shapes(values)
-    content = {"imageHeight": rows, "imageWidth": columns, "shapes": shapes}
+    content = {"imageHeight": rows, "imageWidth": columns, "shapes": _shapes(values)}
+    if (share := (values != 0).mean()) > 0.5:
+        content["notes"] = [
+            f"it marks {share:.0%} of its picture; 0 is taken for what is no lesion"
+        ]
     return {outline_stem(path.name): content}
 
 # %% ../../../nbs/1_read/7_outlines/08_masks.ipynb #9ab67ebd
@@ -67,8 +70,8 @@ def _number(frame, shared) -> int:
     return (frame if name in frame else shared)[name][0].ReferencedSegmentNumber
 
 
-def _segments(path: Path) -> tuple[tuple[int, int], list[dict]]:
-    "Rows and columns, and each segment in LabelMe's form"
+def _segments(path: Path) -> dict:
+    "What a LabelMe file would hold of the film; raises what a broken file makes readers raise"
     from highdicom.seg import segread
 
     with quiet():
@@ -80,18 +83,19 @@ def _segments(path: Path) -> tuple[tuple[int, int], list[dict]]:
     labels = {item.SegmentNumber: str(item.SegmentLabel) for item in seg.SegmentSequence}
     pairs = zip(numbers, frames)
     shapes = [mask_shape(labels.get(n, ""), frame / whole >= 0.5) for n, frame in pairs]
-    return (int(seg.Rows), int(seg.Columns)), shapes
+    is_part = seg.SegmentationType == "FRACTIONAL"
+    notes = ["it is fractional, and what is at least half counts"] if is_part else []
+    size = {"imageHeight": int(seg.Rows), "imageWidth": int(seg.Columns)}
+    return {**size, "shapes": shapes, "notes": notes}
 
 
 def seg_content(path: Path) -> dict[str, dict]:
     "What a LabelMe file would hold of the film; raises AnnotationError, OSError"
     try:
-        (rows, columns), shapes = _segments(path)
+        return {outline_stem(path.name): _segments(path)}
     except ImportError:
         raise AnnotationError(
             "a DICOM segmentation needs highdicom: pip install 'xray_explain[dicom]'"
         ) from None
     except Exception:  # broken files make readers raise all sorts of things
         raise AnnotationError("it is no DICOM segmentation that can be read") from None
-    content = {"imageHeight": rows, "imageWidth": columns, "shapes": shapes}
-    return {outline_stem(path.name): content}

@@ -7,9 +7,10 @@ __all__ = ['turned_ellipse', 'via_contents']
 
 # %% ../../../nbs/1_read/7_outlines/03_via.ipynb #463a5551
 import math
+from functools import partial
 from pathlib import Path
 
-from .annotation import AnnotationError, json_of
+from .annotation import AnnotationError, by_picture, json_of
 
 # %% ../../../nbs/1_read/7_outlines/03_via.ipynb #fe1ba0bc
 def turned_ellipse(
@@ -35,7 +36,8 @@ def _points(shape: dict) -> tuple[str, list]:
         radii = shape["rx"], shape["ry"]
         return "polygon", turned_ellipse(shape["cx"], shape["cy"], *radii, shape.get("theta", 0))
     if kind == "polygon":
-        return kind, [list(p) for p in zip(shape["all_points_x"], shape["all_points_y"])]
+        x, y = shape["all_points_x"], shape["all_points_y"]
+        return kind, [list(point) for point in zip(x, y, strict=True)]
     return ("line" if kind == "polyline" else kind), []  # without an area
 
 # %% ../../../nbs/1_read/7_outlines/03_via.ipynb #119d4b33
@@ -55,17 +57,18 @@ def _region(region: dict) -> dict:
     return {"label": _label(words), "shape_type": kind, "points": points}
 
 
+def _content(picture: dict) -> dict:
+    regions = picture["regions"]
+    listed = regions.values() if isinstance(regions, dict) else regions
+    shapes = [partial(_region, region) for region in listed]
+    return {"imagePath": picture["filename"], "shapes": shapes}
+
+
 def via_contents(path: Path) -> dict[str, dict]:
     "Picture -> what a LabelMe file would hold of it; raises AnnotationError, OSError"
     data = json_of(path)
     try:
-        contents = {}
-        for picture in data.get("_via_img_metadata", data).values():
-            regions = picture["regions"]
-            listed = regions.values() if isinstance(regions, dict) else regions
-            shapes = [_region(region) for region in listed]
-            contents[picture["filename"]] = {"imagePath": picture["filename"], "shapes": shapes}
-        return contents
+        return by_picture(map(_content, data.get("_via_img_metadata", data).values()))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise AnnotationError(
             "its pictures or regions lack what VIA writes: filename, regions, shape_attributes; "

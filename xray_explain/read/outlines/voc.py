@@ -6,6 +6,7 @@
 __all__ = ['xml_of', 'voc_content']
 
 # %% ../../../nbs/1_read/7_outlines/05_voc.ipynb #613fc7eb
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -35,21 +36,32 @@ def _number(element: Element, name: str) -> float:
 def _object(element: Element) -> dict:
     box = element.find("bndbox")
     if box is None:
-        return {"label": element.findtext("name") or "", "shape_type": "polygon", "points": []}
+        raise AnnotationError("it has no box")
     first, last = ([_number(box, side + end) for side in "xy"] for end in ("min", "max"))
     label = element.findtext("name") or ""
     return {"label": label, "shape_type": "rectangle", "points": [first, last]}
 
 
+def _size(root: Element) -> dict[str, int]:
+    "The picture's sides; {} where they are no numbers, as some tools leave them"
+    try:
+        sides = {"imageHeight": "size/height", "imageWidth": "size/width"}
+        return {name: int(_number(root, where)) for name, where in sides.items()}
+    except (ValueError, OverflowError):
+        return {}
+
+
 def voc_content(path: Path) -> dict[str, dict]:
     "What a LabelMe file would hold of the picture; raises AnnotationError, OSError"
     root = xml_of(path)
-    try:
-        name, size = root.findtext("filename") or path.stem, root.find("size")
-        content: dict = {"imagePath": name, "shapes": [_object(o) for o in root.iter("object")]}
-        if size is not None:
-            content["imageHeight"] = int(_number(size, "height"))
-            content["imageWidth"] = int(_number(size, "width"))
-        return {name: content}
-    except ValueError:
-        raise AnnotationError("a size or a corner is no number; export it again") from None
+    name = root.findtext("filename") or path.stem
+    objects = list(root.iter("object"))
+    hard = sum((o.findtext("difficult") or "").strip() == "1" for o in objects)
+    return {
+        name: {
+            "imagePath": name,
+            **_size(root),
+            "shapes": [partial(_object, o) for o in objects],
+            "notes": [f"{hard} of its outlines are marked as difficult, and count"] * bool(hard),
+        }
+    }

@@ -6,6 +6,7 @@
 __all__ = ['yolo_content']
 
 # %% ../../../nbs/1_read/7_outlines/04_yolo.ipynb #b7f2f3dc
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -50,23 +51,29 @@ def _corners(numbers: list[float]) -> tuple[str, list]:
     return "polygon", [list(pair) for pair in zip(numbers[::2], numbers[1::2])]
 
 
-def _shape(line: str, names: dict[int, str]) -> dict:
+def _shape(label: str, numbers: list[float]) -> dict:
+    if len(numbers) > 5 and len(numbers) % 2:
+        raise AnnotationError(f"it has {len(numbers)} coordinates, which are no pairs")
+    kind, points = _corners(numbers)
+    return {"label": label, "shape_type": kind, "points": points}
+
+
+def _parsed(line: str) -> tuple[int, list[float]]:
+    "Class and coordinates; raises ValueError"
     number, *rest = line.split()
-    kind, points = _corners([float(value) for value in rest])
-    whole = len(rest) in (4, 5) or len(rest) % 2 == 0
-    label = str(names.get(int(number), number))
-    return {"label": label, "shape_type": kind, "points": points if whole else []}
+    return int(number), [float(value) for value in rest]
 
 
 def yolo_content(path: Path) -> dict[str, dict]:
     "What a LabelMe file would hold of the picture; raises AnnotationError, OSError"
     names, lines = _class_names(path), text_of(path).splitlines()
     try:
-        shapes = [_shape(line, names) for line in lines if line.strip()]
+        parsed = [_parsed(line) for line in lines if line.strip()]
     except ValueError:
         raise AnnotationError(
             "a line is not a class and numbers, as YOLO writes them; export it again"
         ) from None
     rows, columns = RELATIVE
+    shapes = [partial(_shape, str(names.get(c, c)), numbers) for c, numbers in parsed]
     content = {"imageHeight": rows, "imageWidth": columns, "shapes": shapes}
     return {outline_stem(path.name): content}
