@@ -9,6 +9,7 @@ __all__ = ['COLOURS', 'SIDE', 'APART', 'Difference', 'draw_differences', 'BothMo
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -84,7 +85,7 @@ def draw_differences(
     for ax, (unit, of_panel) in zip(axes[:, 0], panels.items()):
         _draw_lines(ax, of_panel)
         ax.set_xlabel(f"difference ({unit})", fontsize=9)
-    top = axes[0, 0]
+    top: Any = axes[0, 0]
     for name, which, x, place in ((names[1], "second", 0, "left"), (names[0], "first", 1, "right")):
         words = f"← {name} is better" if place == "left" else f"{name} is better →"
         style = {"color": COLOURS[which], "fontsize": 10, "weight": "bold", "parse_math": False}

@@ -109,8 +109,8 @@ def delong(
     groups: np.ndarray | None = None,  # (N,) what belongs together; None: each case is its own
 ) -> dict:  # first, second: AUC; difference: value, low, high; p
     "The difference of two AUCs on the same cases, first less second, 95 % interval"
-    columns = (np.asarray(x)[:, None] for x in (positive, scores_a, scores_b))
-    return delong_macro(*columns, groups)
+    truth, a, b = (np.asarray(x)[:, None] for x in (positive, scores_a, scores_b))
+    return delong_macro(truth, a, b, groups)
 
 # %% ../../nbs/6_measure/17_comparison.ipynb #2796a2d1
 def paired_difference(
@@ -181,7 +181,7 @@ def holm(
     "p values adjusted for how many there are (Holm 1979)"
     p = np.asarray(p, float)
     order = np.argsort(p)[: int((~np.isnan(p)).sum())]  # NaN is last
-    factors = len(order) - np.arange(len(order))
+    factors: np.ndarray = len(order) - np.arange(len(order))
     adjusted = np.full(len(p), np.nan)
     adjusted[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1)
     return adjusted

@@ -147,12 +147,12 @@ def case_figures(
     "Figures of each case by either model, NaN where there are none; nothing else of the table"
     table = pair.table
     located = [_located(study) for study in pair.studies]
-    names = _sample(*located, causal, full) if causal or full else []
-    columns = {}
+    sampled = _sample(located[0], located[1], causal, full) if causal or full else []
+    columns: dict[str, np.ndarray] = {}
     for which, study, probs, where in zip(("first", "second"), pair.studies, pair.probs, located):
         figures: dict = {"prediction": np.array(pair.first.classes)[probs.argmax(1)]}
         figures |= _predicted(probs, pair.truth) | _in_order(where, table.image_id, LOCATED)
-        drops = _drops(study, where, names, cache)
+        drops = _drops(study, where, sampled, cache)
         figures |= _in_order(drops, table.image_id, DROPS)
         columns |= {f"{name}_{which}": values for name, values in figures.items()}
     cases = table[["image_id", "label"]].assign(**columns)
@@ -178,8 +178,8 @@ FIGURES = {
     "hit": Figure("hit rate (hottest point in the outline)"),
     "share_inside": Figure("share of the evidence inside the outline"),
     "covered_more": Figure("covering the lesion does more than elsewhere"),
-    "covered": Figure("drop of the logit, lesion covered", True, "logit"),
-    "removed": Figure("drop of the logit, healthy twin instead", True, "logit"),
+    "covered": Figure("drop of the logit (lesion covered)", True, "logit"),
+    "removed": Figure("drop of the logit (healthy twin instead)", True, "logit"),
 }
 
 # %% ../../nbs/6_measure/18_two_models.ipynb #613b1235
@@ -279,10 +279,10 @@ def compare_studies(
     }
 
 # %% ../../nbs/6_measure/18_two_models.ipynb #2e8407ad
-def figure_words(row: dict, classes_apart: bool = True) -> str:
+def figure_words(row: dict) -> str:
     "What a row of a comparison is about"
     words = FIGURES[row["figure"]].words
-    return f"{words}, {row['of']}" if row["of"] and classes_apart else words
+    return f"{words} ({row['of']})" if row["of"] else words
 
 
 def _gap_text(row: dict) -> str:
@@ -290,11 +290,11 @@ def _gap_text(row: dict) -> str:
     gap = row["difference"]
     if is_missing(gap["low"]):
         return f"{gap['value']:+.3f}"
-    return f"{gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f}"
+    return f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})"
 
 
 def _listed(rows: list[dict]) -> str:
-    return "; ".join(f"{figure_words(row)} ({_gap_text(row)})" for row in rows)
+    return "; ".join(f"{figure_words(row)} {_gap_text(row)}" for row in rows)
 
 
 def _better_words(rows: list[dict], which: str, name: str) -> list[str]:
@@ -320,6 +320,8 @@ def _undecided_words(rows: list[dict]) -> list[str]:
     sentences = []
     if even and any(row["difference"]["low"] or row["difference"]["high"] for row in even):
         names, first = ", ".join(figure_words(row) for row in even), even[0]
+        if len(even) == len(rows):
+            names = f"any of the {len(rows)} figures"
         low, high = first["difference"]["low"], first["difference"]["high"]
         sentences.append(
             f"No difference is shown in {names}. That is not the same as equal: of "
@@ -409,7 +411,8 @@ def differing_cases(
     if {"iou_first", "iou_second"} <= set(cases):
         overlap = (cases.iou_first - cases.iou_second).to_numpy()
         kinds |= {"iou_first": (overlap > 0, overlap), "iou_second": (overlap < 0, -overlap)}
-    chosen, shown = {}, np.zeros(len(cases), bool)
+    chosen: dict[str, np.ndarray] = {}
+    shown: np.ndarray = np.zeros(len(cases), bool)
     for kind, (are, by) in kinds.items():
         places = np.flatnonzero(are & ~shown)
         chosen[kind] = places[np.argsort(-by[places], kind="stable")][:k]
