@@ -35,8 +35,8 @@ from .wording import RESEARCH_USE
 
 # %% ../nbs/99_cli.ipynb #7aca27c7
 DATA = (
-    "folder with images/ and dataset.csv or dataset.xlsx, or with a folder for each class; outlines "
-    "are found wherever they lie; or a zip of it"
+    "folder with images/ and dataset.csv or dataset.xlsx, or with a folder for each class; "
+    "outlines are found wherever they lie; or a zip of it"
 )
 
 
@@ -67,7 +67,7 @@ def _add_label(parser):
         metavar="COLUMN",
         help="column that holds the class, and names for its values where they need some: "
         "fractured:0=Normal,1=Fracture; or columns of findings, each 1 or 0, blank for 0: "
-        "Effusion,Mass, where :-1=0 or :-1=1 says what unsure is (default: the column label, or "
+        "Effusion,Mass, where :-1=0 or :-1=1 says what unsure is (default: the column label, "
         "BTXRD's flags, or what folders are called)",
     )
 

@@ -29,9 +29,16 @@ from xray_explain.data.cases import (
     read_flags,
 )
 from .duplicates import linked, near_pairs, picture_prints
-from .listing.files import first_form
+from .listing.files import form_that_counts
 from .listing.split_file import EXCLUDED, SPLITS, as_splits
-from .split import grouped_by, grouping_columns, grouping_words, joined_groups
+from xray_explain.data.split import (
+    OF_TABLE,
+    grouped_by,
+    grouping_columns,
+    grouping_words,
+    joined_groups,
+    pictures_text,
+)
 from ..display import short_repr
 from xray_explain.read.outlines.annotation import (
     Annotation,
@@ -314,9 +321,8 @@ def _differences(listing: Listing, sizes: list[_Size]) -> list[_Difference]:
     for name, forms, size in every:
         if len(forms) == 1 and usual <= {*forms}:
             continue
-        used = first_form(forms)
-        kind = next(form for form, source in forms.items() if source == used)
-        boxes = _boxes_on(used, size)
+        kind = form_that_counts(forms)
+        boxes = _boxes_on(forms[kind], size)
         for form in sorted(({*forms} | usual) - {kind}):
             other = _boxes_on(forms[form], size) if form in forms else np.empty((0, 4))
             words = _apart(boxes, other) if boxes is not None and other is not None else ""
@@ -411,8 +417,11 @@ def _grouping(listing: Listing, doubles: pd.Series) -> str:
     group = joined_groups(alike, doubles.reset_index(drop=True))
     plan = cases.table.assign(group=group)
     sizes = plan.groupby("group").size()
-    alone = f"no groups but doubles: {len(sizes)}, the largest of {sizes.max()} pictures"
-    words = grouping_words(cases, plan) if columns or cases.grouped else alone
+    words = f"no groups but doubles: {len(sizes)}, the largest of {pictures_text(sizes.max())}"
+    if columns or cases.grouped:
+        words = grouping_words(cases, plan)
+    if listing.split_file is not None:
+        words = words.replace(OF_TABLE, "the groups of the split file")
     return f"For `split`, {words}{_torn_words(plan)}."
 
 # %% ../../nbs/2_data/06_audit.ipynb #c8f8ea25

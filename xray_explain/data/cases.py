@@ -484,7 +484,8 @@ def _class_troubles(labels: pd.Series, column: str) -> dict[str, list[str]]:
     plain = counts.index.map(lambda name: " ".join(re.split(r"[\s_-]+", name.casefold())).strip())
     alike = counts[plain.duplicated(keep=False)]
     nothing = counts[counts.index.str.casefold().isin(_NOTHING)]
-    healthy = counts[plain.isin(_HEALTHY) & (NORMAL not in counts.index)]
+    negated = plain.str.match(r"(non|no|not|without) \w")  # as Non_fractured
+    healthy = counts[(plain.isin(_HEALTHY) | negated) & (NORMAL not in counts.index)]
     to_normal = f"--label {column}:{healthy.index[0] if len(healthy) else ''}={NORMAL}"
     return {
         "class names that differ in capitals or blanks only, taken as several classes": _sized(

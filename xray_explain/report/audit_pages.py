@@ -305,7 +305,8 @@ def _draw_pair(axs: np.ndarray, pair, audit: Audit) -> None:
     apart = "equal files" if pair.equal else f"{pair.kind}, {pair.bits} of 256 bits differ"
     for ax, i in zip(axs, (pair.a, pair.b)):
         case = audit.pictures.iloc[i]
-        size = f"{case['columns']:g} × {case['rows']:g}"
+        read = np.isfinite(case["columns"])
+        size = f"{case['columns']:g} × {case['rows']:g}" if read else "of no size"
         label = case.label or "no label"
         _draw_picture(
             ax, case, f"{case.image_id}\n{label}, {size}\n{apart}", audit.listing.stretched

@@ -197,7 +197,7 @@ def _pictures(folder, files: Files):
     "The pictures of a folder, with their outlines where there are some"
     paths, forms = files.images, forms_of(files).of
     there = [first_form(forms.get(str(path))) for path in paths]
-    stretched = stretched_size(paths, there)
+    stretched = stretched_size(map(str, paths), there)
     entries = [
         Entry(path.name, path, outline, stretched=stretched) for path, outline in zip(paths, there)
     ]
