@@ -283,3 +283,55 @@ def test_any_spoiled_file_is_an_annotation_or_one_line(name, tmp_path):
         assert one.mask((40, 60)).shape == (40, 60), text
         assert not any("\n" in note for note in one.notes), text
     assert read > 0
+
+
+def a_film(path):
+    "A radiograph of 20 x 30 pixels with nobody in it"
+    import pydicom
+    from pydicom.uid import DigitalXRayImageStorageForPresentation as KIND
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    film = pydicom.Dataset()
+    film.file_meta = pydicom.dataset.FileMetaDataset()
+    film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    film.SOPClassUID, film.SOPInstanceUID, film.Modality = KIND, generate_uid(), "DX"
+    film.StudyInstanceUID, film.SeriesInstanceUID = generate_uid(), generate_uid()
+    film.Rows, film.Columns, film.SeriesNumber, film.InstanceNumber = 20, 30, 1, 1
+    film.PatientID = film.PatientName = film.StudyID = film.AccessionNumber = ""
+    film.PatientBirthDate = film.PatientSex = film.StudyDate = film.StudyTime = ""
+    film.ReferringPhysicianName = ""
+    film.BitsAllocated = film.BitsStored = 8
+    film.HighBit, film.PixelRepresentation, film.SamplesPerPixel = 7, 0, 1
+    film.PhotometricInterpretation = "MONOCHROME2"
+    film.PixelData = bytes(range(100, 200)) * 6
+    film.save_as(path, enforce_file_format=True)
+    return film
+
+
+def a_segmentation(path, film, mask):
+    "By highdicom, of one segment"
+    from highdicom.seg import SegmentAlgorithmTypeValues, Segmentation, SegmentDescription
+    from pydicom.sr.codedict import codes
+    from pydicom.uid import generate_uid
+
+    kind = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Lesion
+    segment = SegmentDescription(1, "cyst", *kind, SegmentAlgorithmTypeValues.MANUAL)
+    series = generate_uid(), 2, generate_uid(), 1, "nobody", "none", "0", "0"
+    Segmentation([film], mask[None, ..., None], "BINARY", [segment], *series).save_as(path)
+
+
+def test_a_dicom_segmentation_belongs_to_the_film_that_it_names(tmp_path):
+    "Not to that of its own name, as archives call files by numbers"
+    from xray_explain.data.listing.files import files_of, first_form, forms_of
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "segmentations").mkdir()
+    films = [a_film(tmp_path / "images" / f"{i}.dcm") for i in (1, 2)]
+    masks = np.zeros((2, 20, 30), np.uint8)
+    masks[0, 2:6, 3:9] = masks[1, 10:12, 20:25] = 1
+    a_segmentation(tmp_path / "segmentations" / "1.dcm", films[1], masks[1])
+    a_segmentation(tmp_path / "segmentations" / "700.dcm", films[0], masks[0])
+    forms = forms_of(files_of(tmp_path)).of
+    for i in (0, 1):
+        source = first_form(forms[str(tmp_path / "images" / f"{i + 1}.dcm")])
+        assert (read_annotation(source).mask() == masks[i]).all()
