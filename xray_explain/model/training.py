@@ -476,6 +476,7 @@ def _summary(trainer: Trainer, cases: Cases, num_train: int, num_val: int) -> di
     return {
         "data": cases.name,
         "kind": cases.kind,
+        "caveat": cases.origin_caveat,
         "train_cases": num_train,
         "val_cases": num_val,
         **best_epoch(trainer.history, trainer.recipe),
