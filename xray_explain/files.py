@@ -24,7 +24,7 @@ from . import __version__
 
 # %% ../nbs/00_files.ipynb #77483a65
 _all_ = ["__version__"]
-PACKAGE = Path(xray_explain.__file__).resolve().parent  # with the files that come with it
+PACKAGE: Path = Path(xray_explain.__file__).resolve().parent  # with the files that come with it
 
 # %% ../nbs/00_files.ipynb #79f015d1
 NO_CHECKPOINT = "there is no such checkpoint"

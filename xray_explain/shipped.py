@@ -33,8 +33,9 @@ def model_file(
 ) -> Path:  # which need not exist
     "The file of a model; without a name `bone_tumours`, or the model that goes with shipped data"
     if not model:
-        return MODELS[_MODEL_OF.get(_name(data), DEFAULT_MODEL)]
-    return MODELS.get(_name(model), Path(model))
+        name = _name(data)
+        return MODELS[DEFAULT_MODEL if name is None else _MODEL_OF.get(name, DEFAULT_MODEL)]
+    return MODELS.get(_name(model) or "", Path(model))
 
 
 def _name(given: str | Path | None) -> str | None:
