@@ -32,7 +32,14 @@ from traitlets import default
 from ..data.archive import cache_folder
 from ..files import PACKAGE, InUse, atomic_path, fingerprint, sole_writer
 from ..places import results_folder
-from .webpage import Headline, as_html, headline_of, page_title, text_cell
+from xray_explain.report.webpage import (
+    ALL_CASES,
+    Headline,
+    as_html,
+    headline_of,
+    page_title,
+    text_cell,
+)
 from ..terminal import bar_options
 from ..wording import meant_name, unknown_name
 
@@ -283,6 +290,8 @@ def _entry(folder: Path, name: str, reason: str | None) -> str:
         lines.append(f"<p><strong>Could not be made:</strong> {html.escape(reason)}.{left}</p>")
     if first and there:
         lines.append(first.sentence)
+    if name == "gallery" and (folder / "reports" / ALL_CASES).is_file():
+        lines.append(f"[All cases](reports/{ALL_CASES}), to be sorted, filtered and enlarged.")
     return "\n\n".join(lines)
 
 # %% ../../nbs/8_report/08_run.ipynb #a377ad9d
