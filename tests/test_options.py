@@ -61,6 +61,7 @@ def home(tmp_path_factory) -> Path:
     figures = json.loads(stored.read_text(encoding="utf-8")) | {"checkpoint": "guess0"}
     (place / "figures.json").write_text(json.dumps(figures))
     (place / "key").write_text("a" * 64)
+    (place / "cases.csv").write_text(f"image_id\n{pictures[1].name}\n{pictures[0].name}\n")
     return place
 
 
@@ -284,6 +285,8 @@ OPTIONS = {
         "--label": MERGED,
         "--port": ["8999"],
         "--no-browser": [],
+        "--sort": ["worst"],
+        "--cases": ["{home}/cases.csv"],
     },
 }
 # options that replace a part of what a command is given at the least: how many words of it
@@ -295,6 +298,8 @@ INSTEAD = {
 # options that mean nothing without others, which the run without the option is given too
 BESIDE = {
     ("view", "--label"): ["--data", "{home}/set"],
+    ("view", "--sort"): ["--data", "{home}/set", *GUESS],
+    ("view", "--cases"): ["--data", "{home}/set"],
     ("audit", "--findings"): ["--label", "tumor"],  # classes called 0 and 1 are odd, findings not
     ("split", "--train-on"): ["--by", "fold"],
     ("calibrate", "--split-file"): ["--split", "test", "--split-file", "{home}/many_two.csv"],

@@ -79,7 +79,7 @@ def results(data, tmp_path_factory):
     "All reports, once"
     out = tmp_path_factory.mktemp("results")
     for name in REPORTS:
-        run_report(name, out, data=str(data), **FEW.get(name, {}))
+        run_report(name, out, data=str(data), checkpoint="bone_phantoms", **FEW.get(name, {}))
     return out
 
 
@@ -152,11 +152,12 @@ def test_the_page_says_what_the_figures_say(results):
 def test_another_threshold_needs_no_network(results, data, cache, tmp_path):
     "Predictions, evidence and drops come from the cache; only what depends on the threshold changes"
     kept = {p: p.stat().st_size for p in (cache / "runs").iterdir()}
-    assert sorted(p.name.split("-")[0] for p in kept) == ["study", "table", "table"]
+    assert sorted(p.name.split("-")[0] for p in kept) == ["study", *["table"] * 4]
     run_report(
         "annotation",
         tmp_path,
         data=str(data),
+        checkpoint="bone_phantoms",
         threshold=0.3,
         group_columns=["gender"],
         normalize="image",
@@ -191,7 +192,7 @@ def test_pages_stand_alone(results, name):
     page = (results / "reports" / f"{name}.html").read_text()
     assert page.count(RESEARCH_USE) >= 2 and "synthetic phantoms" in page
     assert (
-        not re.search(r'(?:src|href)="(?!data:|#)', page)
+        not re.search(r'(?:src|href)="(?!data:|#|all_cases\.html")', page)
         and "<script" not in page
         and "@import" not in page
     )
@@ -311,7 +312,7 @@ def test_no_place_of_this_machine(results, data):
 
 def test_twice_the_same_bytes(results, data, tmp_path):
     for name in ("gallery", "annotation", "evaluation"):
-        run_report(name, tmp_path, data=str(data))
+        run_report(name, tmp_path, data=str(data), checkpoint="bone_phantoms")
     for path in [*(tmp_path / "gradcam").iterdir(), *(tmp_path / "evaluation").iterdir()]:
         assert path.read_bytes() == (results / path.relative_to(tmp_path)).read_bytes(), path.name
 
@@ -539,6 +540,7 @@ PARAMETERS = {
     "inference": {
         "data": Row("{other_data}", ("inference/batch_results.json", "page")),
         "label": Row(MERGED, ("live",), {"label": ""}),
+        "names": Row(["IMG000003.jpeg"], ("live",), {"label": ""}),
         "split_file": Row("{split_file}", ("inference/batch_results.json", "page")),
         "split": Row("train", ("inference/batch_results.json", "page"), CONFOUNDED),
         "checkpoint": Row("{other_checkpoint}", ("inference/batch_results.json", "page")),
@@ -548,7 +550,9 @@ PARAMETERS = {
     },
 }
 PARAMETERS["comparison"] = {
-    "data": Row("{other_data}", ("comparison/comparison.json", "comparison/comparison.csv", "page")),
+    "data": Row(
+        "{other_data}", ("comparison/comparison.json", "comparison/comparison.csv", "page")
+    ),
     "label": Row(MERGED, ("comparison/comparison.json", "page")),
     "split_file": Row("{split_file}", ("comparison/comparison.json", "page")),
     "first": Row("{third_checkpoint}", ("comparison/comparison.json", "comparison/*.png", "page")),

@@ -948,6 +948,50 @@ def _view_parser(p):
     _add_label(p)
     _add(p, "port", 8866, "of this machine, or a free one near it")
     p.add_argument("--no-browser", action="store_true", help="only say where the page is")
+    p.add_argument(
+        "--sort",
+        metavar="ORDER",
+        help="step through a data set's cases, those marked test where there are any: 'worst' "
+        "(wrong and sure first, then little overlap), 'confidence', 'overlap', 'size', 'class', "
+        "'name'",
+    )
+    p.add_argument(
+        "--cases",
+        metavar="CSV",
+        help="step through the cases of a list only, in its order, as the page of all cases saves it",
+    )
+
+
+def _phantoms_on_disk(checkpoint: str, data: str) -> tuple[str, str]:
+    "Of the phantoms, which the view makes as it goes, the model and the folder of a data set"
+    from xray_explain.measure.study import data_place
+    from xray_explain.shipped import SAMPLES, is_shipped
+
+    if not is_shipped(data) or data in SAMPLES:
+        return checkpoint, data
+    return str(model_file(checkpoint, data)), str(data_place(data, progress=True))
+
+
+def _names_to_view(args, checkpoint: str, data: str) -> list[str]:
+    "Which pictures the view steps through, in which order; [] for all as they are"
+    from xray_explain.view.worklist import listed_names, sorted_names, worklist
+
+    listed = listed_names(args.cases) if args.cases else []
+    worklist(data, args.label, listed)
+    if not args.sort:
+        return listed
+    from xray_explain.measure.order import ORDERS
+    from xray_explain.wording import one_of
+
+    one_of(args.sort, ORDERS, "order")
+    model = None if args.sort in ("name", "class") else _load(checkpoint, data)
+    names = sorted_names(data, args.sort, args.label, model)
+    if listed:
+        names = [name for name in names if name in set(listed)]
+    if not names:
+        raise ValueError(f"{args.cases}: none of its cases is marked test; open it without --sort")
+    print(f"{len(names)} cases {ORDERS[args.sort]}.")
+    return names
 
 
 def view(args) -> int:
@@ -957,12 +1001,11 @@ def view(args) -> int:
     checkpoint = args.checkpoint or ("" if args.data else DEFAULT_MODEL)
     if args.checkpoint:
         _load(args.checkpoint)
-    if args.data:
-        from xray_explain.view.worklist import worklist
-
-        worklist(args.data, args.label)
     data = args.data or FILMS
-    serve_view(checkpoint, data, args.port, not args.no_browser, args.label)
+    if args.sort or args.cases:
+        checkpoint, data = _phantoms_on_disk(checkpoint, data)
+    names = _names_to_view(args, checkpoint, data)
+    serve_view(checkpoint, data, args.port, not args.no_browser, args.label, names)
     return 0
 
 # %% ../nbs/99_cli.ipynb #3c97ddf5

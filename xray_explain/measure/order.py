@@ -68,17 +68,14 @@ def _order_keys(figures: pd.DataFrame, order: str) -> list[pd.Series]:
         # of wrong ones the confidence alone counts, of right ones the overlap, then the doubt
         surest = (-figures.confidence).where(~figures.right, 0)
         return [figures.right, surest, figures.iou.where(figures.right, 0), figures.confidence]
-    keys = {
-        "confidence": figures.confidence,
-        "overlap": figures.iou,
-        "size": -figures.area,
-        "class": figures.label,
-    }
-    return [keys[order]] if order in keys else []
+    if order == "size":
+        return [-figures.area]
+    columns = {"confidence": "confidence", "overlap": "iou", "class": "label"}
+    return [figures[columns[order]]] if order in columns else []
 
 
 def case_order(
-    figures: pd.DataFrame,  # `case_figures`
+    figures: pd.DataFrame,  # `case_figures`, or what the order needs of it and image_id
     order: str,  # one of `ORDERS`
 ) -> np.ndarray:  # (N,) rows of the figures, first things first
     "The rows in an order; ValueError for one that there is not"

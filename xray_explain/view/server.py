@@ -10,6 +10,7 @@ import os
 import secrets
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,10 +32,11 @@ def _absolute(path: str) -> str:
     return str(Path(path).absolute()) if path else ""
 
 
-def view_notebook(checkpoint="", data="", label="") -> nbformat.NotebookNode:
+def view_notebook(checkpoint="", data="", label="", names=()) -> nbformat.NotebookNode:
     "The live part of the inference report with its parameters filled in"
     report = load_notebook_node(str(report_notebook("inference")))
     sources = {"checkpoint": _absolute(checkpoint), "data": _absolute(data), "label": label}
+    sources["names"] = list(names)
     nb = parameterize_notebook(report, sources)
     nb.cells = [
         c for c in nb.cells if c.cell_type == "code" and LIVE & set(c.metadata.get("tags", []))
@@ -108,6 +110,7 @@ def serve_view(
     port: int = 8866,  # or a free one near it
     open_browser: bool = True,
     label: str = "",  # the column of a data set's table that holds the class
+    names: Sequence[str] = (),  # of pictures, these only and in this order; (): all
 ):
     "Serve the view until it is interrupted"
     # Voila finds its template there
@@ -115,7 +118,7 @@ def serve_view(
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, paths))
     with tempfile.TemporaryDirectory(prefix="xray_explain_") as folder:
         notebook = Path(folder) / "view.ipynb"
-        nbformat.write(view_notebook(checkpoint, data, label), notebook)
+        nbformat.write(view_notebook(checkpoint, data, label, names), notebook)
         config = Config(voila_config(port, secrets.token_urlsafe(24)))
         # the application of this process, or its parts would have nowhere to tell their errors
         page = _page_class().instance(partial(_announce, Path(folder), open_browser), config=config)

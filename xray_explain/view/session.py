@@ -345,14 +345,15 @@ def _loaded(checkpoint: Checkpoint | str | Path | None, data) -> Checkpoint:
 class Session(_Choosing):
     "A classifier, a worklist, and the picture that is looked at"
 
-    def start(self, checkpoint=None, data="", label=""):
+    def start(self, checkpoint=None, data="", label="", names=()):
         "Load the classifier and show the first picture"
-        self._sources = {"checkpoint": checkpoint, "data": data, "label": label}
+        sources = {"checkpoint": checkpoint, "data": data, "label": label, "names": list(names)}
+        self._sources = sources
         self.observe(self._turned, [name for name in LOOK if name != "pane"])
         with self._change():
             self.use(checkpoint)
             try:
-                self.entries = worklist(data, label)
+                self.entries = worklist(data, label, names)
             except Exception as e:
                 self._lost = reason_of(e)
             self.case_idx = 0 if self.entries else -1

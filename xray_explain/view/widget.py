@@ -7,6 +7,7 @@ __all__ = ['BROWSER', 'joined_modules', 'InferenceView']
 
 # %% ../../nbs/9_view/07_widget.ipynb #3fe537ba
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import anywidget
@@ -97,12 +98,13 @@ class InferenceView(anywidget.AnyWidget, _Receiving):
         | None = None,  # its file or name; None or '': by the data
         data="",  # a data set's folder or zip, a folder of pictures, a list of files; '': phantoms
         label: str = "",  # column of a data set's table that holds the class, as for `read_cases`
+        names: Sequence[str] = (),  # of pictures, these only and in this order; (): all
     ):
         super().__init__()
         self._known: dict = {}  # what the browser has
         self.on_msg(lambda _, message, buffers: self.safely(self.hear, message, buffers))
         expect_pictures()
-        self.start(checkpoint, data, label)
+        self.start(checkpoint, data, label, names)
 
     def __repr__(self):
         return "InferenceView(), live where the notebook runs"
