@@ -19,7 +19,12 @@ from test_engine import model  # noqa: F401, a fixture
 
 from xray_explain.data.duplicates import picture_print
 from xray_explain.infer.inference import infer_folder, infer_image, results_table
-from xray_explain.read.outlines.annotation import Annotation, Lesion, annotation_on, write_annotation
+from xray_explain.read.outlines.annotation import (
+    Annotation,
+    Lesion,
+    annotation_on,
+    write_annotation,
+)
 from xray_explain.read.pixels import RadiographError
 from xray_explain.read.processes import read_case
 from xray_explain.read.radiograph import ONE_COLOUR, read_radiograph
