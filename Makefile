@@ -73,7 +73,7 @@ test-slow: test-clean
 # today's newest versions for Linux and macOS, Python 3.11 to 3.13
 constraints: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile setup.py --extra dev --extra ray --extra view --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
+	$(BIN)/uv pip compile setup.py --extra dev --extra dicom --extra ray --extra view --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _docs _proc
