@@ -990,7 +990,7 @@ def _names_to_view(args, checkpoint: str, data: str) -> list[str]:
         names = [name for name in names if name in set(listed)]
     if not names:
         raise ValueError(f"{args.cases}: none of its cases is marked test; open it without --sort")
-    print(f"{len(names)} cases {ORDERS[args.sort]}.")
+    say(f"{len(names)} cases: {ORDERS[args.sort]}.")
     return names
 
 
