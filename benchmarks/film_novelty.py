@@ -73,7 +73,7 @@ def main():
         "a part, 20 to 40 % of each side": [crop(p, rng, 0.2, 0.4) for p in own],
     }
     for folder in args.others:
-        name = "/".join(folder.parts[-3:-1] if folder.name == "images" else folder.parts[-2:])
+        name = {"images": folder.parent.name}.get(folder.name, folder.name)
         kinds[f"films of {name}"] = films(find_radiographs(folder), args.most)
     familiar = scores(checkpoint, own)
     report = {"test films": _row(familiar, familiar)}
