@@ -104,9 +104,11 @@ def test_sorted_filtered_enlarged(browser, sixty, tmp_path):
     order = page.locator("thead th", has_text="Overlap").locator(".dtcc-button_order")
     order.focus()
     page.keyboard.press("Enter")
+    page.wait_for_selector("th[aria-sort=ascending]")
     rising = [float(v) for v in column(page, "Overlap (IoU)")]
     assert rising == sorted(rising) and rising[0] == 0
     page.keyboard.press("Enter")
+    page.wait_for_selector("th[aria-sort=descending]")
     falling = [float(v) for v in column(page, "Overlap (IoU)")]
     assert falling == sorted(falling, reverse=True) and falling[0] > 0.9
     assert page.get_by_label("Order of cases").input_value() == ""

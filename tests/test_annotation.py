@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from xray_explain.read.outlines.annotation import load_annotation_mask, read_annotation
 from xray_explain.read.geometry import Geometry
+from xray_explain.read.outlines.annotation import load_annotation_mask, read_annotation
 from xray_explain.read.radiograph import read_radiograph
 
 

@@ -47,6 +47,8 @@ ELSEWHERE = {
     "fuzz_parsers": "test_hostile.py",
     "floors": "test_packaging.py",
     "labelme_opens": "test_outlines.py",
+    "real_bones": "test_benchmarks.py",
+    "film_novelty": "test_benchmarks.py",
 }
 
 
@@ -84,3 +86,37 @@ def test_runs(name, tmp_path):
             p.parent.name: json.loads(p.read_text())["guidance"] for p in out.glob("*/recipe.json")
         }
         assert weights == {"none_0_1": 0, "none_0_2": 0, "overlap_0_1": 1, "overlap_0_2": 0}
+
+
+def run_benchmark(name, *options):
+    "What one prints"
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_real_bones_are_measured_and_their_films_told_from_others(tmp_path):
+    "On phantoms: two trainings of a tiny network, their difference, and the score of the shipped model"
+    from xray_explain.cli import main
+    from xray_explain.data.phantom import write_phantoms
+
+    data, split = tmp_path / "data", tmp_path / "split.csv"
+    write_phantoms(data, per_class=24, seed=3, size=128, workers=1, progress=False)
+    assert main(["split", str(data), "--output", str(split)]) == 0
+    tiny = ("architecture=test_efficientnet", "freeze=0", "image_size=64", "epochs=1")
+    told = run_benchmark(
+        "real_bones",
+        *("--data", data, "--weights", "", "--seeds", 0, "--output", tmp_path / "runs"),
+        *("--run", "guided", split, *tiny, "--run", "plain", split, *tiny, "guidance=0"),
+        *("--figures", tmp_path / "figures.json"),
+    )
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert "guided less plain" in told and figures["plain"]["settings"]["guidance"] == 0
+    auc = [figures[run]["figures"]["AUC"]["mean"] for run in ("guided", "plain")]
+    assert figures["guided less plain"]["AUC"]["mean"] == pytest.approx(auc[0] - auc[1], abs=1e-5)
+    told = run_benchmark(
+        "film_novelty", "bone_phantoms", "--data", data, "--split-file", split, "--most", 8
+    )
+    assert "turned by 180°" in told

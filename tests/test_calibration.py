@@ -213,7 +213,16 @@ def test_the_command_writes_a_checkpoint(tmp_path):
     run = lambda *argv: subprocess.run(
         [sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True
     )
-    done = run("calibrate", data, "--output", tmp_path / "new.safetensors", "--rule", 0.9)
+    done = run(
+        "calibrate",
+        data,
+        "--checkpoint",
+        "bone_phantoms",
+        "--output",
+        tmp_path / "new.safetensors",
+        "--rule",
+        0.9,
+    )
     assert done.returncode == 0, done.stderr
     assert "42 validation cases" in done.stdout and "temperature" in done.stdout
     told = load_checkpoint(tmp_path / "new.safetensors")

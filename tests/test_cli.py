@@ -68,7 +68,7 @@ def test_one_picture(pictures, tmp_path):
     done = cli("infer", "--image", path, "--output-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
-        "demo checkpoint" in done.stdout
+        "Using the model bone_tumours" in done.stdout
         and "synthetic phantoms" in done.stdout
         and RESEARCH_USE in done.stdout
     )

@@ -27,8 +27,8 @@ from xray_explain.measure.performance import (
 )
 from xray_explain.measure.study import examine, open_cases
 from xray_explain.model.checkpoint import load_checkpoint
-from xray_explain.report.models.card import model_card
 from xray_explain.report.evaluation import evaluation_report
+from xray_explain.report.models.card import model_card
 
 RNG = np.random.default_rng(20)
 

@@ -90,6 +90,7 @@ def outcome(tmp_path_factory):
     split = ["train"] * 12 + ["val"] * 6
     names = [CLASSES[c] for c in LABELS]
     table = pd.DataFrame({"number": range(18), "label": names, "split": split})
+    table["image_id"] = table.number.astype(str)
     cases = Cases(table, CLASSES)
     patch = pytest.MonkeyPatch()
     patch.setattr(training, "load_canvases", canvases)

@@ -42,7 +42,7 @@ from xray_explain.report.run import (
 )
 from xray_explain.report.schema import annotation_schema, evaluation_schema, faithfulness_schema
 from xray_explain.report.webpage import headline_of
-from xray_explain.shipped import MODELS, model_file
+from xray_explain.shipped import MODELS
 from xray_explain.wording import RESEARCH_USE
 
 ROOT = Path(__file__).parent.parent
@@ -751,7 +751,7 @@ def test_a_report_that_cannot_be_made_keeps_no_other_from_being_made(monkeypatch
         return tmp_path / f"{name}.html"
 
     monkeypatch.setattr("xray_explain.report.run.run_report", run)
-    monkeypatch.setattr("xray_explain.measure.study.demo_folder", lambda: tmp_path)
+    monkeypatch.setattr("xray_explain.measure.study.demo_folder", lambda progress=True: tmp_path)
     begun: list[str] = []
     assert main(["report", "--output-dir", str(tmp_path)]) == 1
     shown = capsys.readouterr()
@@ -809,7 +809,7 @@ def test_an_option_that_no_report_uses_is_refused_by_name(data, tmp_path, capsys
 
 def test_every_drawn_picture_of_a_report_says_what_the_model_is_worth(results, data):
     "Each file alone; overlays of single films carry it as a stamp, in their caption"
-    model = load_checkpoint(model_file("", data))
+    model = load_checkpoint("bone_phantoms")
     drawn = [p for p in results.rglob("*.png") if not p.name.endswith("_gradcam.png")]
     pictures = sorted(drawn)
     assert len(pictures) >= 8

@@ -14,9 +14,9 @@ from xray_explain.cli import main
 from xray_explain.data.archive import DatasetError
 from xray_explain.data.audit import audit
 from xray_explain.data.cases import read_cases
+from xray_explain.data.listing.split_file import read_split_file
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.data.split import grouping_words, split_cases
-from xray_explain.data.listing.split_file import read_split_file
 from xray_explain.measure.study import open_cases
 from xray_explain.model.batches import training_split
 from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint

@@ -14,7 +14,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path.cwd()
-PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "xray_explain/models/bone_phantoms/MODEL_CARD.md")
+PAGES = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "xray_explain/models/bone_phantoms/MODEL_CARD.md",
+)
 REPOSITORY = "https://github.com/xray-explain/xray_explain"
 PUBLISHED = "https://xray-explain.github.io/xray_explain"
 FOLDED = "#| code-fold: true\n#| code-summary: code\n"

@@ -89,7 +89,7 @@ def write_zip(path: Path, members: Iterable[tuple[str, bytes]]):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("split_file", type=Path)
     parser.add_argument("output", type=Path)
@@ -107,7 +107,10 @@ def main():
         (OUTLINES, outlines_of(films, args.folder).encode()),
     ]
     members += [
-        (f"images/{FOLDERS[row['fractured']]}/{row['image_id']}", _path(args.folder, row).read_bytes())
+        (
+            f"images/{FOLDERS[row['fractured']]}/{row['image_id']}",
+            _path(args.folder, row).read_bytes(),
+        )
         for row in films
     ]
     write_zip(args.output, [(f"{top}/{name}", data) for name, data in members])

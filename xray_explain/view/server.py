@@ -21,6 +21,7 @@ from traitlets.config import Config, SingletonConfigurable
 
 from ..files import PACKAGE
 from ..report.run import InterpreterKernelSpec, report_notebook, transport_encryption
+from ..shipped import MODELS, is_shipped
 from ..wording import RESEARCH_USE
 
 # %% ../../nbs/9_view/09_server.ipynb #09ca12ed
@@ -28,8 +29,9 @@ LIVE = {"parameters", "injected-parameters", "live"}
 
 
 def _absolute(path: str) -> str:
-    "For a kernel that runs in another folder; '' stays"
-    return str(Path(path).absolute()) if path else ""
+    "For a kernel that runs in another folder; '' and names of what is shipped stay"
+    is_name = is_shipped(path) or path in MODELS and not Path(path).exists()
+    return path if is_name else str(Path(path).absolute())
 
 
 def view_notebook(checkpoint="", data="", label="", names=()) -> nbformat.NotebookNode:
