@@ -225,7 +225,6 @@ def fuzz(name: str, options: list[str]):
 
     with atheris.instrument_imports(include=["xray_explain", "PIL", "pydicom"]):
         import xray_explain.data.cases
-        import xray_explain.read.outlines.annotation
         import xray_explain.read.codecs
         import xray_explain.read.dicom  # noqa: F401
     atheris.Setup(

@@ -69,11 +69,11 @@ def test_one_picture(pictures, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (
         "Using the model bone_tumours" in done.stdout
-        and "synthetic phantoms" in done.stdout
+        and "trained on BTXRD" in done.stdout
         and RESEARCH_USE in done.stdout
     )
     record = json.loads((tmp_path / f"{path.stem}.json").read_text())
-    said = f"{record['prediction']} {probability_text(record['confidence'])}, calibrated on 450"
+    said = f"{record['prediction']} {probability_text(record['confidence'])}, calibrated on 415"
     assert done.stdout.index(record["worth"]) < done.stdout.index(said)
     for name, p in record["scores"].items():
         assert f"{name} {probability_text(p)}" in done.stdout

@@ -20,11 +20,11 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from platformdirs import user_cache_path
-from ..shipped import data_file
 
 from ..read.codecs import HEAD
 from ..read.pixels import SUFFIXES, plain_name, printable
 from ..read.radiograph import passed_over
+from ..shipped import data_file
 from ..terminal import progress_bar
 
 # %% ../../nbs/2_data/01_archive.ipynb #c2d94a62

@@ -16,7 +16,6 @@ import timm
 import torch
 from safetensors.torch import save
 from torch import nn
-from ..shipped import model_file
 
 from ..evidence.activation import ACTIVATIONS
 from ..evidence.head import find_ending, find_head
@@ -53,6 +52,7 @@ from xray_explain.model.weights import (
 )
 from ..read.pixels import printable
 from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ..shipped import model_file
 from ..wording import known_names, meant_name
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #d8d28e7b
