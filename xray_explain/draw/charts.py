@@ -33,7 +33,7 @@ def _canvas(width: float, height: float) -> Figure:
 
 def _say_above(figure: Figure, line: str, worth: str = ""):
     "A line above all panels, below it what the model is worth, wrapped to the figure's width"
-    width = int(20 * figure.get_figwidth())
+    width = int(17 * figure.get_figwidth())
     lines = [part for text in (line, worth) for part in textwrap.wrap(text, width)]
     figure.suptitle("\n".join(lines), fontsize=8)
     figure.set_label(worth)
@@ -345,7 +345,7 @@ def _froc_axes(ax):
         ylabel="lesions marked",
     )
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8, loc="upper left", title="map (lesions)", title_fontsize=8)
+    ax.legend(fontsize=8, loc="best", title="map (lesions)", title_fontsize=8)
 
 
 def _froc_title(detection: dict) -> str:
