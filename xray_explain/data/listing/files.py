@@ -40,14 +40,17 @@ def _is_hidden(path: PurePosixPath | Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
+def _in_outline_folder(path: Path) -> bool:
+    return any(part.casefold().startswith(_FOLDERS) for part in path.parts[:-1])
+
+
 def _is_of_outlines(
     path: Path,  # of a file, below the data set's folder
-    stems: set[str],  # of the pictures
+    stems: set[str],  # of the pictures, where no folder is called as one of outlines
 ) -> bool:
     "Whether a file that is no picture may hold outlines, by where it lies"
-    in_folder = any(part.casefold().startswith(_FOLDERS) for part in path.parts[:-1])
     suffix = path.suffix.lower()
-    if in_folder:
+    if _in_outline_folder(path):
         return path.name.lower() not in _LISTS
     if suffix in (".json", ".xml"):  # one file for all pictures, or one beside each
         beside = len(path.parts) == 1 or path.parts[0].casefold() == "images"
@@ -159,10 +162,12 @@ def files_of(folder: Path) -> Files:
     pictures = without_outlines(find_radiographs(top), top)
     masks = _masks_beside(pictures)
     images = [p for p in pictures if p not in masks]
-    stems = {stem_of(p.name) for p in images}
     known = {*images, *(folder / table for table in TABLES)}
     rest = [p for p in sorted(folder.rglob("*")) if p not in known and p.is_file()]
     rest = [p for p in rest if not _is_hidden(p.relative_to(folder))]
+    # where a folder is called as one of outlines, what lies in others is something else
+    named = any(_in_outline_folder(p.relative_to(folder)) for p in rest)
+    stems = set() if named else {stem_of(p.name) for p in images}
     asked = [p for p in rest if p in masks or _is_of_outlines(p.relative_to(folder), stems)]
     outlined, unread, broken = _found_outlines(asked, folder)
     taken = set(asked)
