@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from joblib.externals.loky import get_reusable_executor
 from scipy import ndimage
 from skimage.measure import find_contours
 
@@ -352,6 +353,8 @@ def _write_set(folder: Path, orders: list[_Order], workers: int, progress: bool)
     )
     shown = progress_bar(done, "drawing", len(orders), progress, "phantom")
     rows, truths = zip(*shown)
+    if workers != 1:  # idle ones would keep a program from ending for five minutes
+        get_reusable_executor().shutdown()
     write_table(folder / "phantoms.csv", pd.DataFrame(truths))
     write_table(folder / "dataset.csv", pd.DataFrame(rows))
 
