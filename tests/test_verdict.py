@@ -44,7 +44,20 @@ def model():
 def results(films, tmp_path_factory):
     "Records of a folder's run, by name, and its table's rows"
     out = tmp_path_factory.mktemp("out")
-    assert main(["infer", "--input-dir", str(films), "--output-dir", str(out)]) == 0
+    assert (
+        main(
+            [
+                "infer",
+                "--input-dir",
+                str(films),
+                "--checkpoint",
+                "bone_phantoms",
+                "--output-dir",
+                str(out),
+            ]
+        )
+        == 0
+    )
     records = json.loads((out / "batch_results.json").read_text(encoding="utf-8"))
     with open(out / "batch_results.csv", encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
@@ -76,7 +89,20 @@ def test_the_same_words_everywhere(name, films, model, results, tmp_path, capsys
     words = [text.get_text() for text in figure.findobj(lambda a: hasattr(a, "get_text"))]
     assert any(verdict.text in line and verdict.worth_short in line for line in words)
     capsys.readouterr()
-    assert main(["infer", "--image", str(films / name), "--output-dir", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "infer",
+                "--image",
+                str(films / name),
+                "--checkpoint",
+                "bone_phantoms",
+                "--output-dir",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out.partition(f"{name}\n")[2]
     places = [said.index(line) for line in verdict.lines]
     assert places == sorted(places)

@@ -111,7 +111,9 @@ def gather():
     for source in (ROOT / "results" / "reports").glob("*.ipynb"):
         shutil.copy(source, place / "reports")
     for report in (place / "reports").glob("*.ipynb"):
-        nb = json.loads(report.read_text(encoding="utf-8"))
+        # the page of all cases is beside a report, and not on the site
+        text = report.read_text(encoding="utf-8").replace("](all_cases.html)", "]")
+        nb = json.loads(text.replace("[a page of its own]", "a page of its own"))
         nb["cells"] = [
             c
             for c in nb["cells"]
