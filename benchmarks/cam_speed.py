@@ -26,7 +26,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from xray_explain.evidence.cam import explain
 from xray_explain.evidence.heatmap import positive_heatmap
-from xray_explain.model.folding import folded
+from xray_explain.model.networks.folding import folded
 
 
 def arguments():

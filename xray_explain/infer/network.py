@@ -23,7 +23,7 @@ from ..evidence.cam import explain
 from .journal import RunError
 from .record import NetworkOutput
 from ..model.checkpoint import Checkpoint
-from ..model.folding import folded
+from ..model.networks.folding import folded
 
 # %% ../../nbs/7_infer/05_network.ipynb #2ed54ad1
 PRECISIONS = ("fp32", "bf16")
