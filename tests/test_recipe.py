@@ -31,10 +31,11 @@ class Row:
 
 WEIGHTS = "start.safetensors"
 ROWS = {
-    "architecture": Row(("test_efficientnet", "test_resnet")),
+    "architecture": Row(("test_efficientnet", "test_resnet", "fine.test_efficientnet")),
     "start": Row(("", WEIGHTS)),
     "freeze": Row((0, 1, 2), {"start": WEIGHTS}),
     "output_stride": Row((32, 16)),
+    "pooling": Row(CHOICES["pooling"], {"architecture": "fine.test_efficientnet"}),
     "image_size": Row((64, 96)),
     "pose": Row(CHOICES["pose"]),
     "fit": Row(CHOICES["fit"]),

@@ -38,6 +38,7 @@ from xray_explain.model.checks import (
     bad_weights,
     class_order,
 )
+from .networks.fine import FINE, body_of
 from .novelty import Novelty
 from xray_explain.model.weights import (
     Array,
@@ -207,10 +208,17 @@ def _take_novelty(weights: dict) -> Novelty | None:
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #add412fa
 def timm_name(
-    architecture: str,  # such as resnet50, resnet50.a1_in1k or hf-hub:timm/resnet50.a1_in1k
+    architecture: str,  # resnet50, resnet50.a1_in1k, hf-hub:timm/resnet50.a1_in1k, fine.resnet50
 ) -> str:
     "A network's name in timm, with its tag; CheckpointError for one that timm does not know"
     name = re.sub(r"^(hf[-_]hub:)?timm/", "", architecture)
+    family, _, body = name.partition(".")
+    if family + "." == FINE:
+        if body.partition(".")[0] in ("", family):
+            raise CheckpointError(
+                f"'{name}' names no body: say as in fine.resnet18, a name of timm's"
+            )
+        return FINE + timm_name(body)
     if not timm.is_model(name):
         raise CheckpointError(
             f"timm knows no model called '{printable(architecture)[:100]}'"
@@ -232,9 +240,14 @@ def build_net(
     num_classes: int,
     **model_args,  # further arguments of timm.create_model, such as output_stride=16
 ) -> nn.Module:
-    "A timm classifier with random weights; raises CheckpointError for a name timm does not know"
+    "A classifier with random weights; CheckpointError for a name that timm does not know"
     name = timm_name(architecture)
-    return timm.create_model(name, pretrained=False, num_classes=num_classes, **model_args)
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, **model_args)
+    except ValueError as e:
+        if not body_of(name):
+            raise
+        raise CheckpointError(f"{name}: {e}") from None
 
 # %% ../../nbs/4_model/04_checkpoint.ipynb #bddfccd7
 def _halved(tensor: torch.Tensor) -> torch.Tensor:
@@ -344,7 +357,8 @@ def _preparation(sections: list[dict], architecture: str) -> dict:
 
 def _configured(architecture: str) -> tuple[tuple, tuple]:
     "Mean and deviation of timm's weights for a network; ImageNet's where it has none"
-    known = timm.get_pretrained_cfg(timm_name(architecture))
+    name = timm_name(architecture)
+    known = timm.get_pretrained_cfg(body_of(name) or name)
     if known is None or len(known.mean) != 3 or len(known.std) != 3:
         return IMAGENET_MEAN, IMAGENET_STD
     return tuple(known.mean), tuple(known.std)
@@ -477,13 +491,20 @@ def _open_gates(net: nn.Module, names):
             net.get_parameter(name).data.fill_(3.0)  # whose sigmoid is 0.95
 
 
+def _in_body(weights: dict, wanted: dict) -> dict:
+    "Weights of a plain network by the names of a fine network's body, where it is that one's"
+    inside = {f"body.{name}": tensor for name, tensor in weights.items()}
+    return max(weights, inside, key=lambda names: len(names.keys() & wanted.keys()))
+
+
 def _start_weights(path: Path, wanted: dict) -> dict:
     "Those of a file whose names and shapes are wanted, by the network's names"
     existing_file(path, NO_WEIGHTS, CheckpointError)
     weights = read_tensors(path)[1] if is_safetensors(path) else weights_in(unpickled(path))
     tensors = {k: t for k, t in (weights or {}).items() if isinstance(t, torch.Tensor)}
-    opening = wrapper_of(map(str, tensors), wanted)
-    inner = {str(k).removeprefix(opening): t for k, t in tensors.items()}
+    bare = {name.removeprefix("body.") for name in wanted}
+    opening = wrapper_of(map(str, tensors), wanted.keys() | bare)
+    inner = _in_body({str(k).removeprefix(opening): t for k, t in tensors.items()}, wanted)
     fitting = {k: t for k, t in inner.items() if k in wanted and wanted[k].shape == t.shape}
     if 2 * len(fitting) < len([k for k in wanted if ".se." not in k]):
         here = next((k for k in wanted if k not in inner), "")

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ..evidence.activation import ACTIVATIONS
+from .networks.fine import POOLINGS
 from .novelty import Novelty
 from ..read.pixels import printable
 from ..read.preprocessing import Preprocessing
@@ -65,7 +66,7 @@ def class_order(
     return orders.pop()
 
 # %% ../../nbs/4_model/03_checks.ipynb #98771f64
-MODEL_ARGS = ("output_stride", "img_size", "drop_rate")
+MODEL_ARGS = ("output_stride", "img_size", "drop_rate", "pooling")
 HEADER = (
     "architecture",
     "class_names",
@@ -90,7 +91,10 @@ def _is_name(name) -> bool:
 def _bad_model_args(args) -> str:
     if not isinstance(args, dict) or not set(args) <= set(MODEL_ARGS):
         return f"it asks timm for more than {', '.join(MODEL_ARGS)}"
-    for value in args.values():
+    pooling = args.get("pooling", POOLINGS[0])
+    if pooling not in POOLINGS:
+        return f"its pooling is none of {', '.join(POOLINGS)}"
+    for value in (value for name, value in args.items() if name != "pooling"):
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if not all(_is_number(n, 0, 4096) for n in numbers):
             return "its arguments for timm are no numbers, or too large"

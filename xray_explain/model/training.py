@@ -64,7 +64,7 @@ def _fetched_net(architecture: str, num_classes: int, **args) -> nn.Module:
     name = timm_name(architecture)
     try:
         return timm.create_model(name, pretrained=True, num_classes=num_classes, **args)
-    except (OSError, RuntimeError) as e:
+    except (OSError, RuntimeError, ValueError) as e:
         reason = (str(e) or type(e).__name__).splitlines()[0][:100]
         raise CheckpointError(
             f"timm's weights for {name} cannot be had ({reason}); name a file of weights instead"

@@ -206,7 +206,7 @@ def weights_in(
     return next(whole, None)
 
 # %% ../../nbs/4_model/00_weights.ipynb #ecfdd720
-_WRAPPERS = ("module", "model", "_orig_mod", "net", "backbone")
+_WRAPPERS = ("module", "model", "_orig_mod", "net", "backbone", "body")
 
 
 def _openings(name: str) -> Iterator[str]:
