@@ -19,7 +19,7 @@ from ..display import short_repr
 from ..evidence.activation import activation_of
 from ..evidence.heatmap import enlarge
 from .bootstrap import SMALLEST, estimate, group_weights, independent
-from .localization import per_cent, thirds
+from .localization import SIZES, per_cent, thirds
 from .overlap import lesion_parts
 from .study import Study
 
@@ -254,8 +254,7 @@ def _lesion_groups(study: Study, marks: Marks) -> dict[tuple[str, str], list[np.
                 np.full(len(areas), label == name) for areas, label in zip(marks.areas, labels)
             ]
     starts = np.cumsum([len(areas) for areas in marks.areas])[:-1]
-    sizes = ("smallest third", "middle third", "largest third")
-    for name, chosen in thirds(np.concatenate(marks.areas), sizes, per_cent).items():
+    for name, chosen in thirds(np.concatenate(marks.areas), SIZES, per_cent).items():
         groups["lesion size", name] = np.split(chosen, starts)
     return groups
 

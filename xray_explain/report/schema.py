@@ -518,15 +518,17 @@ def calibration_schema(what: str = "cases") -> dict:  # or 'findings of cases'
 
 # %% ../../nbs/8_report/01_schema.ipynb #52d2f096
 def patients_schema() -> dict:
-    "One class within one group of patients"
+    "One class within one group of patients or lesions"
     within = ("auc", "sensitivity", "specificity")
     fields = {
-        "by": text("centre, age, sex or site"),
+        "by": text("centre, age, sex, site, subtype or lesion size"),
         "group": text("which of them"),
         "class": text("the class that stands against the rest"),
         "num_images": count("cases of the group"),
         "of_class": count("of them, cases of the class"),
-        "enough": flag("ten cases of the class and ten others; without them there are no figures"),
+        "enough": flag(
+            "ten cases of the class and ten others; each figure needs ten of what it is of"
+        ),
         **metric_estimates(*within),
     }
     return record("a class within a group of patients", within, **fields)
@@ -550,7 +552,7 @@ def _rest() -> dict:
     "What an evaluation says after its figures"
     return {
         "by_group": array(
-            patients_schema(), "by centre, age, sex and site, where the table has them"
+            patients_schema(), "by centre, age, sex, site, subtype and lesion size, where known"
         ),
         "failures": reasons("cases that could not be read"),
     }

@@ -116,7 +116,7 @@ def _measured(report: dict | None) -> str:
         parts += ["Operating points, chosen on validation:", _markdown(operating_table(report))]
     groups = group_table(report)
     if not groups.empty:
-        parts += ["Groups of patients:", _markdown(groups)]
+        parts += ["Groups of patients and lesions:", _markdown(groups)]
     return "\n\n".join(parts)
 
 # %% ../../../nbs/8_report/7_models/01_card.ipynb #f5711595
