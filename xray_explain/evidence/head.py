@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOLERANCE', 'HEADS', 'as_logits', 'checked_classes', 'ClassMaps', 'Layout', 'Differentiated', 'PooledLinear',
-           'PooledNormLinear', 'misfit', 'twin', 'evaluating', 'probes', 'with_some_weights', 'choose_head',
-           'find_head', 'Ending', 'choose_ending', 'find_ending']
+           'WeighedLinear', 'PooledNormLinear', 'misfit', 'twin', 'evaluating', 'probes', 'with_some_weights',
+           'choose_head', 'find_head', 'Ending', 'choose_ending', 'find_ending']
 
 # %% ../../nbs/3_evidence/01_head.ipynb #073d2296
 import copy
@@ -223,6 +223,18 @@ class PooledLinear:
         "(C,) the part of each logit that belongs to no cell"
         return _bias(net)
 
+# %% ../../nbs/3_evidence/01_head.ipynb #7467f845
+@dataclass(frozen=True)
+class WeighedLinear(PooledLinear):
+    "The same of features in which a network has weighed the cells itself: the weights are held"
+
+    method: ClassVar[str] = "gradcam with the cells' weights held"
+
+    @staticmethod
+    def fits(net: nn.Module, channels: int) -> bool:
+        "Whether the network says so of itself"
+        return getattr(net, "weighs_cells", False) and PooledLinear.fits(net, channels)
+
 # %% ../../nbs/3_evidence/01_head.ipynb #e0120e98
 def _norm(net: nn.Module):
     "The LayerNorm between pooling and classifier, where timm keeps it, or None"
@@ -355,7 +367,7 @@ def _probe_features(net: nn.Module):
         return features + noise * features.std().clamp_min(1), tuple(x.shape[2:])
 
 # %% ../../nbs/3_evidence/01_head.ipynb #0819cd5a
-HEADS = (PooledLinear, PooledNormLinear, Differentiated)
+HEADS = (WeighedLinear, PooledLinear, PooledNormLinear, Differentiated)
 
 
 def with_some_weights(
@@ -440,8 +452,8 @@ class Ending(NamedTuple):
 
 
 def _is_plain(net: nn.Module) -> bool:
-    "Whether it is one of timm's own with a single last layer"
-    own = type(net).__module__.startswith("timm.") and not net._forward_hooks
+    "Whether it is one of timm's own, or of ours, with a single last layer"
+    own = type(net).__module__.startswith(("timm.", "xray_explain.")) and not net._forward_hooks
     return own and _classifier(net) is not None
 
 # %% ../../nbs/3_evidence/01_head.ipynb #be2eeab3
