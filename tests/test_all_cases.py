@@ -11,7 +11,11 @@ import pytest
 from xray_explain.measure.order import ORDERS
 from xray_explain.report.webpage import as_html, interactive, shown_cell, text_cell
 from xray_explain.view import all_cases
+from xray_explain.view.worklist import listed_names
 from xray_explain.wording import UNLIKE_TRAINING
+
+
+FORMULA = "=1+1.jpeg"
 
 
 def cases_page(folder: Path, number: int) -> Path:
@@ -27,7 +31,8 @@ def cases_page(folder: Path, number: int) -> Path:
     iou = np.where(label == "Normal", np.nan, (n * 7 % 100) / 100)
     figures = pd.DataFrame(
         {
-            "image_id": [f"IMG{i}.jpeg" for i in n],
+            # the second wrong one's name is what a spreadsheet would take for a formula
+            "image_id": [FORMULA if i == 13 else f"IMG{i}.jpeg" for i in n],
             "label": label,
             "prediction": np.where(wrong, classes[(n + 1) % 3], label),
             "confidence": 0.4 + (n * 13 % 599) / 1000,
@@ -49,7 +54,7 @@ def cases_page(folder: Path, number: int) -> Path:
         for _ in range(4)
     ]
     table = pd.DataFrame(
-        {"image_id": figures.image_id, "site": np.where(n % 2, "<b>knee</b>", "hip"), "age": n % 80}
+        {"image_id": figures.image_id, "site": np.where(n % 2, "<b>knee</b>", "hip"), "age": n % 80, "-shift": n - 30}
     )
 
     class Made:
@@ -125,7 +130,11 @@ def test_sorted_filtered_enlarged(browser, sixty, tmp_path):
         page.get_by_role("button", name="Save these cases as CSV").click()
     download.value.save_as(tmp_path / "cases.csv")
     rows = list(csv.DictReader((tmp_path / "cases.csv").read_text("utf-8-sig").splitlines()))
-    assert [row["image_id"] for row in rows] == column(page, "File")
+    files = column(page, "File")
+    assert [row["image_id"] for row in rows] == [f"'{f}" if f == FORMULA else f for f in files]
+    assert FORMULA in files and listed_names(tmp_path / "cases.csv") == files
+    assert all(float(row["confidence"]) > 0 for row in rows), "numbers stay numbers"
+    assert [int(row["'-shift"]) for row in rows] == [int(v) for v in column(page, "-shift")]
     assert {row["right"] for row in rows} == {"wrong"} and "picture" not in rows[0]
 
     # large, from case to case, and back

@@ -31,6 +31,7 @@ from ..read.pixels import RadiographError
 from ..read.radiograph import read_radiograph
 from ..report.sentences import opening
 from ..report.webpage import ALL_CASES, as_html, interactive, shown_cell, text_cell
+from ..shipped import MODELS, SAMPLES
 from ..terminal import progress_bar
 from ..wording import UNLIKE_TRAINING
 
@@ -193,7 +194,21 @@ HOW = """A picture shows the evidence for the class that was called, and the out
 one; *overlap* and *hottest point* are those of the labelled class's evidence. A lesion's size is its
 share of the network's canvas. Numbers and names of patients, dates and free text of the data set's
 table are left out."""
-COMMAND = "xray-explain view --data DATA --checkpoint MODEL --cases cases.csv"
+COMMAND = "xray-explain view --data {data} --checkpoint {model} --cases cases.csv"
+
+
+def _opening_words(study: Study) -> str:
+    "How the saved list is opened; only what is shipped is known by its name alone"
+    data, model = study.cases.name, study.checkpoint.name
+    said, more = {"data": data, "model": model}, []
+    if data not in SAMPLES:
+        said["data"] = "DATA"
+        more.append(f"for DATA put the place of the folder or zip *{data}*")
+    if model not in MODELS:
+        said["model"] = "MODEL"
+        more.append(f"for MODEL the place of the file of *{model}*")
+    rest = f" ({'; '.join(more)})" if more else ""
+    return f"`{COMMAND.format(**said)}`{rest} then opens just these in the view."
 
 
 def all_cases_page(
@@ -206,8 +221,8 @@ def all_cases_page(
     data = page_data(study, figures, case_pictures(study, cache, progress))
     first = opening(study, f"{figures.right.sum()} are called rightly.")
     open_in = (
-        f"*Save these cases as CSV* keeps the cases that are left, in their order; `{COMMAND}`, "
-        "with the data and the model of this page, then opens just these in the view. "
+        f"*Save these cases as CSV* keeps the cases that are left, in their order; "
+        f"{_opening_words(study)} "
         "Worst first means: " + ORDERS["worst"] + "."
     )
     cells = [text_cell("# All cases"), shown_cell(first), shown_cell(HTML(_TABLE))]

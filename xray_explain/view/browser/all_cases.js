@@ -62,6 +62,10 @@ function orderChoice() {
   return label;
 }
 
+/** A cell of a CSV that no spreadsheet takes for a formula; the view's list of cases undoes it. */
+const plain = (text) =>
+  /^'*[=+\-@\t\r\n＝＋－＠]/.test(text) && !/^[+-]?\d+(\.\d+)?$/.test(text) ? `'${text}` : text;
+
 /** What is found, so that filters never hide a case unsaid. */
 const counted = (settings, start, end, all, total) =>
   `${total} of ${all} cases` + (total ? `, ${start} to ${end} shown` : "");
@@ -101,7 +105,10 @@ const table = new DataTable("#cases", {
             columns: study.columns.map((_, i) => i).slice(1),
             orthogonal: "export",
             // its numbers are of all columns, then of those that are saved: the cell knows better
-            format: { header: (_, i, cell) => study.columns[table.column(cell).index()].name },
+            format: {
+              header: (_, i, cell) => plain(study.columns[table.column(cell).index()].name),
+              body: (text) => plain(String(text)),
+            },
           },
         },
       ],
