@@ -75,10 +75,14 @@ def _figures(accuracy, macro_auc, where: str) -> str:
 NOT_MEASURED = "how good it is has not been measured"
 
 
+def _kind(measured: dict) -> str:
+    "What was measured on"
+    return "phantoms" if measured.get("kind") == "phantom" else "cases"
+
+
 def _measured_words(measured: dict) -> str:
     "What an evaluation on other cases gave, with the two classes that are found least often"
-    kind = "phantoms" if measured.get("kind") == "phantom" else "cases"
-    where = f"of {measured['num_images']} other {kind} ({measured['data']})"
+    where = f"of {measured['num_images']} other {_kind(measured)} ({measured['data']})"
     least = sorted(measured.get("sensitivity", {}).items(), key=lambda item: item[1])[:2]
     found = " and ".join(f"{_share(share)} of {c}" for c, share in least)
     figures = _figures(measured.get("accuracy"), measured.get("macro_auc"), where)
@@ -121,8 +125,9 @@ class _Described:
         if self.on_phantoms:
             return "phantom model: means nothing on a patient's film"
         m, t = self.measured, self.training
-        measured = _figures(m.get("accuracy"), m.get("macro_auc"), f"of {m.get('num_images')}")
-        validated = _figures(t.get("val_accuracy"), t.get("val_auc"), "of its validation")
+        others = f"of {m.get('num_images')} other {_kind(m)}"
+        measured = _figures(m.get("accuracy"), m.get("macro_auc"), others)
+        validated = _figures(t.get("val_accuracy"), t.get("val_auc"), "of its validation cases")
         words = measured or validated
         return f"model {words}" if words else "model never measured"
 
