@@ -46,9 +46,13 @@ def _levels(
 class Fusion(nn.Module):
     "Features of several strides as one map on the finest of their grids"
 
-    def __init__(self, channels: list[int], width: int = WIDTH):
+    def __init__(
+        self,
+        channels: dict[int, int],  # of the features, by their stride, the finest first
+        width: int = WIDTH,
+    ):
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.lateral = nn.ModuleDict({str(s): nn.Conv2d(c, width, 1) for s, c in channels.items()})
         self.smooth = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.norm, self.act = nn.BatchNorm2d(width), nn.ReLU()
 
@@ -57,7 +61,7 @@ class Fusion(nn.Module):
         features: list[torch.Tensor],  # (B, C, h, w), the finest first
     ) -> torch.Tensor:  # (B, width, h, w) on the grid of the first, 0 or more
         "From the coarsest down, each enlarged to the next and added to it"
-        *finer, top = (layer(f) for layer, f in zip(self.lateral, features, strict=True))
+        *finer, top = (layer(f) for layer, f in zip(self.lateral.values(), features, strict=True))
         for level in reversed(finer):
             top = level + F.interpolate(top, size=level.shape[2:], mode="nearest")
         return self.act(self.norm(self.smooth(top)))
@@ -190,7 +194,7 @@ class FineNet(_Headed):
         self.levels = _levels([reduction for reduction, _ in info], output_stride)
         body.prune_intermediate_layers(list(range(len(info))), prune_norm=True, prune_head=True)
         self.body, self.pretrained_cfg = body, getattr(body, "pretrained_cfg", {})
-        self.fusion = Fusion([info[level][1] for level in self.levels])
+        self.fusion = Fusion(dict(info[level] for level in self.levels))
         self.pooling = _KINDS[pooling]()
         self.weighs_cells = pooling != "mean"
         self.num_features, self.drop_rate = WIDTH, drop_rate
