@@ -163,10 +163,12 @@ def draw_gallery(
 def _marks_legend(page: Page, y: float) -> float:
     "What the numbers mean; gives the y below it"
     meaning = (
-        "numbers: marks, highest score first; dark on light blue in a lesion, on white in none"
+        "numbers: marks, highest score first; dark on light blue in a lesion, on white in none",
+        "a mark is where a region is hottest; one just outside an outline is false and finds nothing",
     )
-    page.describe(meaning)
-    return page.lines([meaning], MARGIN, y, Words(SMALL, MUTED))
+    page.describe(". ".join(meaning))
+    lines = [line for words in meaning for line in wrap(words, page.width - 2 * MARGIN, SMALL, 2)]
+    return page.lines(lines, MARGIN, y, Words(SMALL, MUTED))
 
 # %% ../../nbs/5_draw/04_gallery.ipynb #b9457fa8
 def _row_name(page: Page, name: str, y: float) -> float:

@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['FORMATS', 'CARRIED', 'READ', 'DRAW', 'NetworkInput', 'NetworkOutput', 'local_logits', 'above_operating_point',
            'verdict_of', 'record_of', 'overlay_suffix', 'encoded', 'shown_picture', 'carried_picture', 'Drawing',
-           'overlay_text', 'heated', 'draw_overlay', 'overlay_file', 'read_to_draw', 'draw']
+           'overlay_words', 'overlay_text', 'heated', 'draw_overlay', 'overlay_file', 'read_to_draw', 'draw']
 
 # %% ../../nbs/7_infer/01_record.ipynb #8e288ce5
 from dataclasses import dataclass
+from io import BytesIO
 
 import cv2
 import numpy as np
+from PIL.PngImagePlugin import PngInfo, putchunk
 
 from ..display import short_repr
 from ..draw.overlay import create_overlay, stamp, unit_range
@@ -147,10 +149,27 @@ def overlay_suffix(overlay_format: str) -> str:
     return _ENCODING[one_of(overlay_format, _ENCODING, "overlay format")][0]
 
 
-def encoded(image: np.ndarray, overlay_format: str = "png") -> bytes:  # (H, W, 3) uint8 RGB
+_HEADER = 33  # bytes of a PNG before its second chunk: the signature and IHDR
+
+
+def _described(png: bytes, words: str) -> bytes:
+    "A PNG's content with what it shows, for those who do not see it"
+    info, chunks = PngInfo(), BytesIO()
+    info.add_itxt("Description", words)
+    for chunk in info.chunks:
+        putchunk(chunks, *chunk[:2])
+    return png[:_HEADER] + chunks.getvalue() + png[_HEADER:]
+
+
+def encoded(
+    image: np.ndarray,  # (H, W, 3) uint8 RGB
+    overlay_format: str = "png",  # or 'jpeg'
+    words: str = "",  # what it shows, kept in a PNG as its Description
+) -> bytes:
     "A picture as a file's content"
     suffix, options = _ENCODING[one_of(overlay_format, _ENCODING, "overlay format")]
-    return cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    return _described(data, words) if words and overlay_format == "png" else data
 
 # %% ../../nbs/7_infer/01_record.ipynb #f5fc9fb4
 CARRIED = 512  # pixels of the longer side of a picture that waits in memory for its overlay
@@ -190,6 +209,16 @@ class Drawing:
     trusted: bool = True  # False: drawn faint, of a picture unlike those of the training
 
 # %% ../../nbs/7_infer/01_record.ipynb #bc0172c6
+def overlay_words(drawing: Drawing) -> str:
+    "What an overlay shows, for those who do not see it"
+    return f"Radiograph with the evidence in colour. {drawing.caption}. {RESEARCH_USE}"
+
+
+def _file(pixels: np.ndarray, drawing: Drawing) -> bytes:
+    "An overlay over a picture (H, W) as a file's content"
+    return encoded(draw_overlay(pixels, drawing), drawing.overlay_format, overlay_words(drawing))
+
+
 def overlay_text(caption: str, strength: str, columns: int) -> str:
     "What is written on an overlay of so many columns, parts separated by ' · '"
     evidence = "" if strength == "localised" else f", evidence {strength}"
@@ -237,7 +266,7 @@ def overlay_file(
     "An overlay as a file's content; raises RadiographError"
     film = read_radiograph(source, name, _reduction(drawing.side))
     picture = shown_picture(film, drawing.side)
-    return encoded(draw_overlay(picture, drawing), drawing.overlay_format)
+    return _file(picture, drawing)
 
 # %% ../../nbs/7_infer/01_record.ipynb #ae1000a3
 def read_to_draw(
@@ -261,7 +290,7 @@ def draw(
     "The overlay of a picture as a file's content; raises RadiographError"
     if picture is None:
         return overlay_file(content(source), drawing, plain_name(source.key))
-    return encoded(draw_overlay(unit_range(picture), drawing), drawing.overlay_format)
+    return _file(unit_range(picture), drawing)
 
 
 _HERE = "xray_explain.infer.record"

@@ -179,4 +179,5 @@ def panel_image(
 
 def panel_png(scene: Scene, look: Look, words: str) -> bytes:
     "`panel_image` as the content of a file"
-    return encoded(panel_image(scene, look, words), "png")
+    shows = f"Radiograph, and beside it the evidence in colour. {words}. {RESEARCH_USE}"
+    return encoded(panel_image(scene, look, words), words=shows)
