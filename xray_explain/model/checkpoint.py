@@ -221,7 +221,7 @@ def timm_name(
     if family + "." == FINE:
         if body.partition(".")[0] in ("", family):
             raise CheckpointError(
-                f"'{name}' names no body: say as in fine.resnet18, a name of timm's"
+                f"'{printable(name)[:100]}' names no body: say as in fine.resnet18, a name of timm's"
             )
         return FINE + timm_name(body)
     if not timm.is_model(name):

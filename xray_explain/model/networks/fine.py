@@ -35,7 +35,7 @@ def _levels(
 ) -> list[int]:
     "Numbers of the last features of every reduction from the stride on; ValueError for none there"
     if stride not in STRIDES:
-        raise ValueError(f"a fine network has an output_stride of 4, 8 or 16, not {stride}")
+        raise ValueError(f"a fine network has an output_stride of 4, 8 or 16, not {stride!s:.20}")
     last = {reduction: number for number, reduction in enumerate(reductions)}
     if stride not in last:
         known = ", ".join(str(s) for s in STRIDES if s in last) or "none of 4, 8 and 16"
