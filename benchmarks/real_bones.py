@@ -8,7 +8,8 @@ of FILE, and is measured on the cases that this split calls `--measure` (val, wh
 are). What is trained or measured already is not done again. Figures are means over seeds; intervals are from 1000 resamples
 of whole groups, of the mean over seeds. IoU, hit rate and drop are of the true class's evidence, right or wrong prediction,
 over the outlined cases; "drop" is by how much its centred logit falls when the lesion is covered, its median; "elsewhere"
-the same for as much of the film without a lesion.
+the same for as much of the film without a lesion. Runs called guided and plain are compared case by case; guided and
+picture, whose test cases are others, by their figures.
 """
 
 import argparse
@@ -152,6 +153,17 @@ def paired(first, second, worst):
     }
 
 
+def apart(first, second, worst):
+    "Figures of the first run less the second's, each on cases of its own that are resampled alone"
+    once, drawn = [], []
+    for seed, tables in enumerate((first, second)):
+        weights = group_weights(tables[0].group, seed=seed)
+        once.append([figures(t, worst, np.ones((1, len(t)))) for t in tables])
+        drawn.append([figures(t, worst, weights) for t in tables])
+    less = lambda pairs, name: [{name: a[name] - b[name]} for a, b in zip(*pairs)]  # noqa: E731
+    return {name: _figure(name, less(once, name), less(drawn, name)) for name in once[0][0]}
+
+
 def shown(figure):
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
@@ -189,13 +201,14 @@ def main():
             f"\n{name}: {len(first)} cases of {args.measure}, {report[name]['outlined']} outlined"
         )
         print(tabulate(rows, ["", "mean (95 %)", *(f"seed {s}" for s in args.seeds)], "github"))
-    if {"guided", "plain"} <= set(tables):
-        report["guided less plain"] = paired(tables["guided"], tables["plain"], args.worst)
-        rows = [
-            [k, shown(v), *(f"{s:+.3f}" for s in v["seeds"])]
-            for k, v in report["guided less plain"].items()
-        ]
-        print(tabulate(rows, ["guided less plain", "mean (95 %)", *map(str, args.seeds)], "github"))
+    for first, second, compared in (("guided", "plain", paired), ("picture", "guided", apart)):
+        if {first, second} <= set(tables):
+            less = f"{first} less {second}"
+            report[less] = compared(tables[first], tables[second], args.worst)
+            rows = [
+                [k, shown(v), *(f"{s:+.3f}" for s in v["seeds"])] for k, v in report[less].items()
+            ]
+            print(tabulate(rows, [less, "mean (95 %)", *map(str, args.seeds)], "github"))
     if args.figures:
         write_json(args.figures, six_digits(report))
 
