@@ -16,7 +16,7 @@ CHOICES = {
     "fit": ("pad", "stretch"),
     "contrast": ("none", "stretch", "clahe"),
     "balance": ("weights", "sampling", "none"),
-    "form": ("share", "overlap", "outside"),
+    "form": ("share", "overlap", "outside", "tversky", "focal"),
     "keep": ("best", "last"),
     "precision": ("fp32", "bf16"),
     "pooling": ("attention", "mean", "logsumexp"),
@@ -49,7 +49,8 @@ _HELP = {
     "balance": "against unequal classes: 'weights' in the loss, 'sampling' of the cases, or 'none'",
     "guidance": "weight of the term that asks for evidence inside the outlines "
     "(1 is usual; 0: none)",
-    "form": "of that term: 'share', 'overlap' or 'outside'",
+    "form": "of that term: 'share', 'overlap' or 'outside'; for small lesions on a fine grid 'tversky' "
+    "or 'focal'",
     "precision": "'bf16' computes the network in bfloat16, with weights and losses in float32",
     "keep": "which weights: 'best' on validation, or 'last', for a final training whose length "
     "is known",
