@@ -1,5 +1,6 @@
 "README.md is nbs/index.ipynb, and what it names exists."
 
+import json
 import os
 import re
 import shlex
@@ -72,6 +73,32 @@ def test_commands_are_understood():
     assert len(commands()) >= 5
     for words in commands():
         build_parser().parse_args(words)
+
+
+def documented_commands() -> list[tuple[str, list[str]]]:
+    "Notebook and words of every xray-explain line in the shell blocks of all notebooks, as a shell reads them"
+    found = []
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] != "markdown":
+                continue
+            for block in re.findall(r"^```sh\n(.*?)^```", "".join(cell["source"]), re.M | re.S):
+                # a backslash goes on in the next line, two are an argument
+                lines = re.sub(r"(?<!\\)\\\n", " ", block).splitlines()
+                words = [shlex.split(line, comments=True) for line in lines]
+                found += [(path.stem, w[1:]) for w in words if w and w[0].endswith("xray-explain")]
+    return found
+
+
+def test_commands_of_all_notebooks_are_understood():
+    from xray_explain.cli import build_parser
+
+    assert len(documented_commands()) >= 30
+    for notebook, words in documented_commands():
+        try:
+            build_parser().parse_args(words)
+        except SystemExit as end:
+            assert end.code == 0, f"{notebook}: xray-explain {shlex.join(words)}"
 
 
 @pytest.mark.slow
