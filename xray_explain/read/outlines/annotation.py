@@ -554,11 +554,11 @@ OUTLINE_FORMATS = [
     ),
     OutlineFormat(
         *("YOLO text", ".txt", b"", _HERE + "yolo:yolo_content", False),
-        *("boxes, polygons", "confidences", "PyYAML for names"),
+        *("boxes, polygons", "confidences, key points", "PyYAML for names"),
     ),
     OutlineFormat(
         *("PASCAL VOC XML", ".xml", b"<annotation", _HERE + "voc:voc_content", False),
-        *("boxes", "objects without a box", "defusedxml"),
+        *("boxes", "polygons, turned boxes", "defusedxml"),
     ),
 ]
 LABELME = OUTLINE_FORMATS[0]  # in which outlines are written
@@ -649,8 +649,10 @@ def _known(suffix: str, content: bytes) -> list[str]:
 
 def _may_be_yolo(head: bytes) -> bool:
     "Whether a text begins with a class and numbers, or is empty, as of a picture without objects"
-    numbers = head.lstrip().split(b"\n", 1)[0].split()
-    return not numbers or (len(numbers) >= 5 and numbers[0].isdigit())
+    text = head.removeprefix(b"\xef\xbb\xbf")  # with which Windows begins a text
+    numbers = text.lstrip().split(b"\n", 1)[0].split()
+    is_class = bool(numbers) and numbers[0].removesuffix(b".0").isdigit()
+    return not numbers or (len(numbers) >= 5 and is_class)
 
 
 @lru_cache(maxsize=8)

@@ -85,10 +85,14 @@ def _polygon(points: list, label: str) -> dict:
 def _shape(annotation: dict, label: str, size: tuple) -> dict:
     "An object in LabelMe's form"
     parts = annotation.get("segmentation")
+    if isinstance(parts, list):
+        parts = [part for part in parts if part != []]  # some write [[]] for none
     if isinstance(parts, list) and len(parts) == 1:
         return _polygon(parts[0], label)
     if parts:
         return mask_shape(label, _bitmap_of(parts, *size))
+    if (annotation.get("attributes") or {}).get("rotation"):  # by CVAT
+        raise AnnotationError("its box is turned, which COCO cannot say; export it as CVAT XML")
     return _box(annotation["bbox"], label)
 
 

@@ -113,10 +113,13 @@ def _labels(results: list[dict]) -> list[str]:
 # %% ../../../nbs/1_read/7_outlines/07_label_studio.ipynb #f18ls001
 def _answer(task: dict) -> tuple[list, list[str]]:
     "Results that count, and what was left out"
-    answers = [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
+    given = task.get("annotations") or task.get("completions") or []  # as they were called before
+    answers = [a for a in given if not a.get("was_cancelled")]
     others = len(answers) - 1
     notes = [f"the first of {others + 1} answers to its task counts"] if others > 0 else []
-    if not answers and task.get("predictions"):
+    if given and not answers:
+        notes = ["all answers to its task were cancelled, and none is used"]
+    elif not answers and task.get("predictions"):
         notes = ["its task has predictions only, which are not used"]
     return (answers[0].get("result") or [] if answers else []), notes
 
@@ -128,10 +131,17 @@ def _file_name(where: str) -> str:
     return re.sub(r"^[0-9a-f]{8}-(?=.)", "", plain)
 
 
-def _picture(task: dict) -> str:
-    "The picture's name: the first text among a task's data that is called as one, or the first"
-    texts = [_file_name(v) for v in task["data"].values() if isinstance(v, str)]
-    return next(filter(suffix_of, texts), texts[0])
+def _pictures(task: dict) -> list[str]:
+    "Names of a task's pictures: texts among its data that are called as one, or else the first"
+    data = [v if isinstance(v, list) else [v] for v in task["data"].values()]
+    texts = [_file_name(v) for values in data for v in values if isinstance(v, str)]
+    return list(dict.fromkeys(filter(suffix_of, texts))) or texts[:1]
+
+
+def _of_several(drawn: list[tuple[dict, str]]) -> bool:
+    "Whether outlines are of several pictures of their task, or not of its first"
+    shown = {(str(r.get("to_name")), str(r.get("item_index") or 0)) for r, _ in drawn}
+    return len(shown) > 1 or any(number != "0" for _, number in shown)
 
 
 def _content(task: dict) -> dict:
@@ -141,9 +151,16 @@ def _content(task: dict) -> dict:
         _kind(r) for r in results if not _is_outline(r) and _DRAWN & {*(r.get("value") or {})}
     )
     notes += [f"{number} {printable(kind)} not used" for kind, number in others.items()]
+    names = _pictures(task)
+    if _of_several(drawn):
+        why = "as the task shows several pictures, and not only the first is outlined"
+        notes.append(f"outlines not used, {why}: {len(drawn)}")
+        drawn = []
+    elif drawn and len(names) > 1:
+        notes.append(f"its task names {len(names)} pictures, and the first is taken as outlined")
     first = drawn[0][0] if drawn else {}
     return {
-        "imagePath": _picture(task),
+        "imagePath": names[0],
         "imageHeight": first.get("original_height"),
         "imageWidth": first.get("original_width"),
         "shapes": [partial(_shape, result, label) for result, label in drawn],

@@ -33,10 +33,18 @@ def _number(element: Element, name: str) -> float:
     return float(element.findtext(name) or "")
 
 
+def _turned(element: Element) -> bool:
+    "Whether CVAT adds to a box by how much it was turned"
+    pairs = ((a.findtext("name"), a.findtext("value")) for a in element.iter("attribute"))
+    return any(name == "rotation" and float(value or 0) for name, value in pairs)
+
+
 def _object(element: Element) -> dict:
     box = element.find("bndbox")
     if box is None:
         raise AnnotationError("it has no box")
+    if _turned(element):
+        raise AnnotationError("its box is turned, which VOC cannot say; export it as CVAT XML")
     first, last = ([_number(box, side + end) for side in "xy"] for end in ("min", "max"))
     label = element.findtext("name") or ""
     return {"label": label, "shape_type": "rectangle", "points": [first, last]}
@@ -57,11 +65,16 @@ def voc_content(path: Path) -> dict[str, dict]:
     name = root.findtext("filename") or path.stem
     objects = list(root.iter("object"))
     hard = sum((o.findtext("difficult") or "").strip() == "1" for o in objects)
+    polygons = sum(o.find("polygon") is not None and o.find("bndbox") is not None for o in objects)
+    words = {
+        f"{hard} of its outlines are marked as difficult, and count": hard,
+        f"{polygons} of its objects have a polygon, too, which is not used: the box counts": polygons,
+    }
     return {
         name: {
             "imagePath": name,
             **_size(root),
             "shapes": [partial(_object, o) for o in objects],
-            "notes": [f"{hard} of its outlines are marked as difficult, and count"] * bool(hard),
+            "notes": [line for line, number in words.items() if number],
         }
     }

@@ -20,6 +20,8 @@ from xray_explain.read.outlines.annotation import (
 
 # %% ../../../nbs/1_read/7_outlines/04_yolo.ipynb #02d9cb82
 _NAMES = ("classes.txt", "obj.names", "data.yaml", "dataset.yaml")
+# what a list of names that is broken, or none, makes its reader raise
+_UNREADABLE = (ValueError, OSError, yaml.YAMLError, LookupError, TypeError, ArithmeticError)
 
 
 def _class_names(path: Path) -> dict[int, str]:
@@ -28,7 +30,7 @@ def _class_names(path: Path) -> dict[int, str]:
         for file in filter(Path.is_file, (folder / name for name in _NAMES)):
             try:
                 return dict(_listed(file))
-            except (ValueError, OSError, yaml.YAMLError, AttributeError):
+            except _UNREADABLE:
                 continue
     return {}
 
@@ -39,7 +41,20 @@ def _listed(file: Path):
     if file.suffix != ".yaml":
         return enumerate(line.strip() for line in text.splitlines())
     names = yaml.safe_load(text)["names"]
-    return names.items() if isinstance(names, dict) else enumerate(names)
+    if isinstance(names, dict):
+        return [(int(number), name) for number, name in names.items()]
+    if not isinstance(names, list):
+        raise TypeError("names are neither listed nor numbered")
+    return enumerate(names)
+
+
+def _of_key_points(path: Path) -> bool:
+    "Whether the data set says that key points follow each box, as no file of outlines does"
+    files = (folder / name for folder in list(path.parents)[:3] for name in _NAMES)
+    try:
+        return any("kpt_shape:" in text_of(file) for file in files if file.is_file())
+    except (ValueError, OSError):
+        return False
 
 # %% ../../../nbs/1_read/7_outlines/04_yolo.ipynb #ca7e663b
 def _corners(numbers: list[float]) -> tuple[str, list]:
@@ -54,6 +69,8 @@ def _corners(numbers: list[float]) -> tuple[str, list]:
 def _shape(label: str, numbers: list[float]) -> dict:
     if len(numbers) > 5 and len(numbers) % 2:
         raise AnnotationError(f"it has {len(numbers)} coordinates, which are no pairs")
+    if len(numbers) > 5 and not all(-0.5 <= number <= 1.5 for number in numbers):
+        raise AnnotationError("its coordinates are no parts of the picture's sides")
     kind, points = _corners(numbers)
     return {"label": label, "shape_type": kind, "points": points}
 
@@ -61,7 +78,8 @@ def _shape(label: str, numbers: list[float]) -> dict:
 def _parsed(line: str) -> tuple[int, list[float]]:
     "Class and coordinates; raises ValueError"
     number, *rest = line.split()
-    return int(number), [float(value) for value in rest]
+    whole = number.removesuffix(".0")  # as tables write it
+    return int(whole), [float(value) for value in rest]
 
 
 def yolo_content(path: Path) -> dict[str, dict]:
@@ -74,6 +92,8 @@ def yolo_content(path: Path) -> dict[str, dict]:
             "a line is not a class and numbers, as YOLO writes them; export it again"
         ) from None
     rows, columns = RELATIVE
-    shapes = [partial(_shape, str(names.get(c, c)), numbers) for c, numbers in parsed]
-    content = {"imageHeight": rows, "imageWidth": columns, "shapes": shapes}
+    used = 4 if _of_key_points(path) else None
+    shapes = [partial(_shape, str(names.get(c, c)), numbers[:used]) for c, numbers in parsed]
+    notes = ["its key points are not used, and the boxes around them count"] * bool(used)
+    content = {"imageHeight": rows, "imageWidth": columns, "shapes": shapes, "notes": notes}
     return {outline_stem(path.name): content}
