@@ -229,7 +229,7 @@ COCO = {
             "category_id": 1,
             "segmentation": {"size": [40, 60], "counts": [5, 2, 2393]},
         },
-        {"image_id": 1, "category_id": 1, "segmentation": {"size": [40, 60], "counts": "52YS2"}},
+        {"image_id": 1, "category_id": 1, "segmentation": {"size": [40, 60], "counts": "52iZ2"}},
         {
             "image_id": 1,
             "category_id": 1,
@@ -335,3 +335,30 @@ def test_a_dicom_segmentation_belongs_to_the_film_that_it_names(tmp_path):
     for i in (0, 1):
         source = first_form(forms[str(tmp_path / "images" / f"{i + 1}.dcm")])
         assert (read_annotation(source).mask() == masks[i]).all()
+
+
+def test_words_of_several_kinds_in_one_file_do_not_mislead(tmp_path):
+    "A LabelMe file whose labels are called as another kind's words, and a COCO file with regions"
+    shape = {"label": "images", "points": [[1, 1], [5, 1], [5, 5]], "flags": {"regions": True}}
+    labelme = {"shapes": [shape], "images": 1, "imageHeight": 40, "imageWidth": 60}
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(labelme))
+    assert outline_format(file) == "LabelMe JSON" and len(read_annotation(file).lesions) == 1
+    file.write_text(json.dumps(COCO | {"regions": [], "info": {"shapes": 5, "result": 0}}))
+    assert outline_format(file) == "COCO JSON" and len(read_annotation(file).lesions) == 5
+
+
+def test_pictures_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    "By the whole name where it is given, and by none of them where it is not"
+    pictures = [
+        {"id": i, "file_name": f"{folder}/1.png", "height": 40, "width": 60}
+        for i, folder in enumerate(("left", "right"))
+    ]
+    boxes = [{"image_id": i, "category_id": 1, "bbox": [9 * i, 1, 4, 4]} for i in range(2)]
+    file = tmp_path / "set.json"
+    file.write_text(json.dumps(COCO | {"images": pictures, "annotations": boxes}))
+    for i, folder in enumerate(("left", "right")):
+        one = read_annotation(outline_source(file, f"{folder}/1.png"))
+        assert one.boxes().tolist() == [[9 * i, 1, 9 * i + 4, 5]]
+    with pytest.raises(AnnotationError, match="2 of its pictures may be 1.png; name one as it"):
+        read_annotation(outline_source(file, "1.png"))
