@@ -660,7 +660,9 @@ def compare(args) -> int:
     from xray_explain.data.archive import data_folder
     from xray_explain.measure.study import data_place
     from xray_explain.places import results_folder
+    from xray_explain.report.models.comparison import load_two
 
+    load_two(args.first, args.second, args.data)  # what is wrong with them, before any work
     parameters = {
         **{name: getattr(args, name) for name in ("first", "second", "data", "label", "split")},
         "split_file": args.split_file or "",

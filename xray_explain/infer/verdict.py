@@ -8,6 +8,7 @@ __all__ = ['LISTED', 'BURNED_IN', 'BURNED_IN_FLAG', 'CANNOT_TELL', 'verdict_text
 # %% ../../nbs/7_infer/00_verdict.ipynb #be95de42
 from dataclasses import dataclass, replace
 
+from ..data.cases import NORMAL
 from ..evidence.activation import activation_of
 from ..wording import NO_FINDING, UNLIKE_TRAINING, probability_text
 
@@ -124,7 +125,9 @@ class Verdict:
     @property
     def caption(self) -> str:
         "One line for an overlay or a panel, parts separated by ' · '"
-        heat = f"heat: {self.shown}" if self.of_findings else ""
+        # else heat under the word Normal is taken for a lesion
+        named = self.of_findings or self.shown == NORMAL
+        heat = f"heat: {self.shown}" if named else ""
         return " · ".join(filter(None, (self.warning, self.worth_short, self.text, heat)))
 
     @property

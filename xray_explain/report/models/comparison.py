@@ -32,6 +32,7 @@ from xray_explain.measure.two_models import (
     comparison_sentences,
     differing_cases,
     figure_words,
+    refuse_other_classes,
     seen_in_training,
 )
 from ...model.checkpoint import Checkpoint, load_checkpoint
@@ -65,13 +66,15 @@ def load_two(
     second: str | Path,
     data: str | Path = "",  # as for `model_file`
 ) -> tuple[Checkpoint, Checkpoint]:
-    "Two models with different names; ValueError where one is not named"
+    "Two models with different names; ValueError where one is not named or their classes differ"
     if not first or not second:
         raise ValueError("a comparison needs two models: name a first and a second")
     paths = model_file(first, data), model_file(second, data)
     a, b = (_load(path, which) for path, which in zip(paths, ("first", "second")))
     names = _names_apart(paths, (a.name, b.name))
-    return replace(a, name=names[0]), replace(b, name=names[1])
+    a, b = replace(a, name=names[0]), replace(b, name=names[1])
+    refuse_other_classes(a, b)  # before any case is read
+    return a, b
 
 # %% ../../../nbs/8_report/7_models/02_comparison.ipynb #344a45b8
 def _about_model(study) -> dict:

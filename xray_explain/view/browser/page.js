@@ -35,8 +35,8 @@ const CONTROLS = `
     ${slider("opacity", "Opacity")}${slider("threshold", "Threshold")}
     ${slider("window", "Window")}${slider("level", "Level")}
     ${slider("zoom", "Zoom")}
-    <span class="xe-group"><label><input type="checkbox" name="contour"> Contour</label>
-    <label><input type="checkbox" name="outline"> Outline</label>
+    <span class="xe-group"><label title="White: where the evidence reaches the threshold (c)"><input type="checkbox" name="contour"> Contour</label>
+    <label title="Cyan: the lesion as an expert outlined it (o)"><input type="checkbox" name="outline"> Outline</label>
     <button data-do="reset" title="Window, level and zoom as they were (0)">Reset view</button></span>
   </div>`;
 
