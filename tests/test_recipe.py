@@ -51,6 +51,9 @@ ROWS = {
     "balance": Row(CHOICES["balance"]),
     "guidance": Row((0.0, 0.5, 1.0)),
     "form": Row(CHOICES["form"], {"guidance": 1.0}),
+    "silence": Row((0.0, 0.5, 1.0)),
+    "crops": Row((0.0, 0.5, 1.0)),
+    "small_lesions": Row((1.0, 2.0, 4.0)),
     "precision": Row(CHOICES["precision"]),
     "keep": Row(CHOICES["keep"], worsening=True),
     "patience": Row((1, 2, 6), {"epochs": 4}, worsening=True),
@@ -134,3 +137,58 @@ def test_every_field_of_a_recipe_matters(outcome, name):
 def test_the_same_recipe_gives_the_same_training(outcome, tmp_path):
     assert set(ROWS) == {f.name for f in fields(Recipe)}
     assert outcome(False) == outcome(False, patience=7)  # not reached, so nothing may differ
+
+
+LED = {
+    "architecture": "fine.test_efficientnet",
+    "guidance": 1.0,
+    "form": "focal",
+    "silence": 1.0,
+    "crops": 0.5,
+    "small_lesions": 4.0,
+    "epochs": 3,
+}
+
+
+def test_a_training_with_crops_and_small_lesions_is_resumed_as_if_never_interrupted(
+    outcome, tmp_path, monkeypatch
+):
+    split = ["train"] * 12 + ["val"] * 6
+    table = pd.DataFrame({"number": range(18), "label": [CLASSES[c] for c in LABELS]})
+    cases = Cases(table.assign(split=split, image_id=table.number.astype(str)), CLASSES)
+    recipe = Recipe(**{**PLAIN, **LED})
+    whole = training.train(cases, tmp_path / "whole", recipe, device="cpu", progress=False)
+    epoch = training.train_epoch
+
+    def once(trainer, *args, **options):
+        if len(trainer.history) == 2:
+            raise KeyboardInterrupt
+        return epoch(trainer, *args, **options)
+
+    monkeypatch.setattr(training, "train_epoch", once)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(cases, tmp_path / "halves", recipe, device="cpu", progress=False)
+    monkeypatch.setattr(training, "train_epoch", epoch)
+    halves = training.train(cases, tmp_path / "halves", recipe, device="cpu", progress=False)
+    for name, weights in whole.net.state_dict().items():
+        assert torch.equal(weights, halves.net.state_dict()[name]), name
+    logs = [(tmp_path / n / "log.csv").read_text() for n in ("whole", "halves")]
+    assert logs[0] == logs[1] and "silence_loss" in logs[0]
+
+
+def test_findings_are_led_and_cropped_by_their_own_outlines():
+    "Three findings by their bits: a step with every option, and the losses worked out from its parts"
+    recipe = Recipe(**{**PLAIN, **LED, "architecture": "test_efficientnet"})
+    labels = torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 0], [1, 1, 0]], dtype=torch.bool)
+    masks = torch.zeros(4, 64, 64, dtype=torch.uint8)
+    masks[0, 20:40, 8:20] = 1
+    masks[1, 4:16, 30:60] = 2 + 4
+    masks[3, 50:60, 50:60] = 1  # its second finding is not outlined, so a crop might not show it
+    boxes = training.crop_boxes(masks, labels, None, torch.Generator().manual_seed(0))
+    assert (boxes[:, 2] > 0).tolist() == [True, True, True, False]
+    pictures = torch.randint(0, 256, (4, 64, 64), dtype=torch.uint8)
+    trainer = training.Trainer(recipe, ("a", "b", "c"), torch.ones(2, 3), 4)
+    layers = trainer.layers(masks, labels)
+    assert layers.shape == (4, 3, 64, 64) and layers[1].sum((1, 2)).tolist() == [0, 360, 360]
+    losses = trainer.step(pictures, masks, labels, torch.Generator().manual_seed(0))
+    assert losses.shape == (3,) and (losses[1:] > 0).all()

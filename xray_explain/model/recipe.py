@@ -51,6 +51,12 @@ _HELP = {
     "(1 is usual; 0: none)",
     "form": "of that term: 'share', 'overlap' or 'outside'; for small lesions on a fine grid 'tversky' "
     "or 'focal'",
+    "silence": "weight of a term that asks films without a lesion for less evidence of lesions than "
+    "outlined cells have (0: none)",
+    "crops": "share of the pictures with an outline, and of those without a lesion, that are shown as a "
+    "crop, up to 4 times as large (0: none)",
+    "small_lesions": "how many times as often the smallest outlined lesion is shown as the largest "
+    "(1: alike)",
     "precision": "'bf16' computes the network in bfloat16, with weights and losses in float32",
     "keep": "which weights: 'best' on validation, or 'last', for a final training whose length "
     "is known",
@@ -87,6 +93,9 @@ class Recipe:
     balance: str = _option("balance", "weights")
     guidance: float = _option("guidance", 0.0)
     form: str = _option("form", "overlap")
+    silence: float = _option("silence", 0.0)
+    crops: float = _option("crops", 0.0)
+    small_lesions: float = _option("small_lesions", 1.0)
     precision: str = _option("precision", "fp32")
     keep: str = _option("keep", "best")
     patience: int = _option("patience", 6)
@@ -95,6 +104,8 @@ class Recipe:
     def __post_init__(self):
         if self.batch_size < 2 or self.epochs < 1:
             raise ValueError("batch_size is 2 or more, epochs 1 or more")
+        if not (self.silence >= 0 and 0 <= self.crops <= 1 and self.small_lesions >= 1):
+            raise ValueError("silence is 0 or more, crops from 0 to 1, small_lesions 1 or more")
         if self.freeze and not self.start:
             raise ValueError("freeze keeps weights as they start: name some with start")
         for name, known in CHOICES.items():
