@@ -14,7 +14,6 @@ from xray_explain.view import all_cases
 from xray_explain.view.worklist import listed_names
 from xray_explain.wording import UNLIKE_TRAINING
 
-
 FORMULA = "=1+1.jpeg"
 
 
@@ -54,7 +53,12 @@ def cases_page(folder: Path, number: int) -> Path:
         for _ in range(4)
     ]
     table = pd.DataFrame(
-        {"image_id": figures.image_id, "site": np.where(n % 2, "<b>knee</b>", "hip"), "age": n % 80, "-shift": n - 30}
+        {
+            "image_id": figures.image_id,
+            "site": np.where(n % 2, "<b>knee</b>", "hip"),
+            "age": n % 80,
+            "-shift": n - 30,
+        }
     )
 
     class Made:
