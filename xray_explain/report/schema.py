@@ -206,7 +206,8 @@ def alarms_schema() -> dict:
         ),
     }
     normal = table(
-        record("one class's evidence", **reaching), "of each lesion class on Normal cases"
+        record("one class's evidence", **reaching),
+        "of each lesion class, and of any, on Normal cases",
     )
     outlined = record("of the true class on outlined cases", **reaching)
     return record(
