@@ -1,15 +1,16 @@
 """How good are classifiers of real bones, with and without guidance, split by case, by picture and by centre?
 
     python benchmarks/real_bones.py --data btxrd --weights tf_efficientnet_lite0.safetensors --output runs/btxrd \\
-        --run case=split.csv guided --run case=split.csv plain guidance=0 --figures benchmarks/figures/btxrd.json
+        --run guided split.csv --run plain split.csv guidance=0 --figures benchmarks/figures/btxrd.json
 
 Each `--run NAME FILE [SETTING=VALUE ...]` is a training for each seed by the recipe below with these settings, on the split
 of FILE, and is measured on the cases that this split calls `--measure` (val, where settings are chosen; test once they
 are). What is trained or measured already is not done again. Figures are means over seeds; intervals are from 1000 resamples
 of whole groups, of the mean over seeds. IoU, hit rate and drop are of the true class's evidence, right or wrong prediction,
 over the outlined cases; "drop" is by how much its centred logit falls when the lesion is covered, its median; "elsewhere"
-the same for as much of the film without a lesion. Runs called guided and plain are compared case by case; guided and
-picture, whose test cases are others, by their figures.
+the same for as much of the film without a lesion. Runs called guided and plain, and fine and guided, are compared case by
+case; guided and picture, whose test cases are others, by their figures. A run with `start=guided` starts each seed from the
+weights of that seed of the run called guided, which comes before it.
 """
 
 import argparse
@@ -59,6 +60,13 @@ def arguments():
     parser.add_argument("--output", required=True, type=Path, help="folder of the trainings")
     parser.add_argument("--figures", type=Path, help="JSON to write")
     return parser.parse_args()
+
+
+def seeded(settings, trainings, seed):
+    "The recipe of one seed, which may start from the same seed of an earlier run, by that run's name"
+    earlier = trainings / f"{settings['start']}_{seed}" / "model.safetensors"
+    start = str(earlier) if earlier.is_file() else settings["start"]
+    return Recipe(**settings | {"start": start, "seed": seed})
 
 
 def trained(cases, out, recipe):
@@ -164,6 +172,9 @@ def apart(first, second, worst):
     return {name: _figure(name, less(once, name), less(drawn, name)) for name in once[0][0]}
 
 
+COMPARED = (("guided", "plain", paired), ("fine", "guided", paired), ("picture", "guided", apart))
+
+
 def shown(figure):
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
@@ -177,7 +188,7 @@ def main():
         given = {k: TYPES[k](v) for k, v in (part.split("=", 1) for part in settings)}
         tables[name] = []
         for seed in args.seeds:
-            recipe = Recipe(**(RECIPE | given), start=args.weights, seed=seed)
+            recipe = seeded(RECIPE | {"start": args.weights} | given, args.output, seed)
             out = args.output / f"{name}_{seed}"
             checkpoint = trained(cases, out, recipe)
             cache = args.output / f"{name}_{seed}_{args.measure}.parquet"
@@ -201,7 +212,7 @@ def main():
             f"\n{name}: {len(first)} cases of {args.measure}, {report[name]['outlined']} outlined"
         )
         print(tabulate(rows, ["", "mean (95 %)", *(f"seed {s}" for s in args.seeds)], "github"))
-    for first, second, compared in (("guided", "plain", paired), ("picture", "guided", apart)):
+    for first, second, compared in COMPARED:
         if {first, second} <= set(tables):
             less = f"{first} less {second}"
             report[less] = compared(tables[first], tables[second], args.worst)

@@ -110,12 +110,17 @@ def test_real_bones_are_measured_and_their_films_told_from_others(tmp_path):
         "real_bones",
         *("--data", data, "--weights", "", "--seeds", 0, "--output", tmp_path / "runs"),
         *("--run", "guided", split, *tiny, "--run", "plain", split, *tiny, "guidance=0"),
+        *("--run", "fine", split, *tiny, "start=guided"),
         *("--figures", tmp_path / "figures.json"),
     )
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert "guided less plain" in told and figures["plain"]["settings"]["guidance"] == 0
-    auc = [figures[run]["figures"]["AUC"]["mean"] for run in ("guided", "plain")]
-    assert figures["guided less plain"]["AUC"]["mean"] == pytest.approx(auc[0] - auc[1], abs=1e-5)
+    auc = {run: figures[run]["figures"]["AUC"]["mean"] for run in ("guided", "plain", "fine")}
+    for first, second in (("guided", "plain"), ("fine", "guided")):
+        less = figures[f"{first} less {second}"]["AUC"]["mean"]
+        assert less == pytest.approx(auc[first] - auc[second], abs=1e-5)
+    started = json.loads((tmp_path / "runs" / "fine_0" / "recipe.json").read_text())["start"]
+    assert started == "model.safetensors"
     told = run_benchmark(
         "film_novelty", "bone_phantoms", "--data", data, "--split-file", split, "--most", 8
     )
