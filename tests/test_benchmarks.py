@@ -22,6 +22,10 @@ SMALL = {
         "--architecture test_efficientnet --size 64 --batch 4 --pairs 1 --stride 32",
         "test_efficientnet",
     ),
+    "fine_speed": (
+        "--body test_efficientnet --size 64 --batch 2 --rounds 1 --strides 8",
+        "fine.test_efficientnet, 8 pixels",
+    ),
     "folder_memory": (
         "--images 4 8 --size 100 --workers 1 --architecture test_efficientnet",
         "| 8 |",
