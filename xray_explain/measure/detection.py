@@ -10,7 +10,6 @@ __all__ = ['RATES', 'FLOOR', 'CURVE', 'Detection', 'detections', 'Detected', 'de
 # %% ../../nbs/6_measure/16_detection.ipynb #9a0877b3
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -18,6 +17,7 @@ from ..data.cases import NORMAL
 from ..display import short_repr
 from ..evidence.activation import activation_of
 from ..evidence.heatmap import enlarge
+from ..evidence.regions import connected
 from .bootstrap import SMALLEST, estimate, group_weights, independent
 from .localization import ANY, SIZES, per_cent, thirds
 from .overlap import lesion_parts
@@ -41,9 +41,9 @@ def detections(
     heatmap = np.asarray(heatmap)
     if heatmap.ndim != 2 or not np.isfinite(heatmap).all():
         raise ValueError(f"a map is (H, W) finite numbers, got shape {heatmap.shape}")
-    count, labels = cv2.connectedComponents((heatmap > floor).astype(np.uint8), connectivity=8)
+    number, labels = connected(heatmap > floor)
     found = []
-    for region in range(1, count):
+    for region in range(1, number + 1):
         place = int(np.where(labels == region, heatmap, -np.inf).argmax())
         row, column = divmod(place, heatmap.shape[1])
         found.append(Detection(float(heatmap[row, column]), row, column))

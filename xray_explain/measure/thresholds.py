@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..evidence.cam import explain
-from ..evidence.heatmap import enlarge
+from ..evidence.heatmap import enlarge, validated_threshold
 from .overlap import THRESHOLDS, iou_curve
 from ..model.checkpoint import Checkpoint
 from ..read.outlines.annotation import mask_of_finding
@@ -97,5 +97,5 @@ def chosen_thresholds(
         return {"chosen": None, "local_logit": None}
     return {
         "chosen": checkpoint.localization["relative"]["threshold"],
-        "local_logit": checkpoint.localization["local_logit"]["threshold"],
+        "local_logit": validated_threshold(checkpoint),
     }
