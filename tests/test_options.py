@@ -271,6 +271,7 @@ OPTIONS = {
         "--overlay-format": ["jpeg"],
         "--no-gradcam": [],
         "--overlay-size": ["40"],
+        "--interpolation": ["nearest"],
         "--maps": [],
         "--batch-size": ["2"],
         "--workers": ["1"],

@@ -727,6 +727,13 @@ def _output_options(p):
     )
     _add(p, "overlay_size", 0, "pixels of an overlay's longer side; 0: the picture's own")
     p.add_argument(
+        "--interpolation",
+        choices=("bilinear", "nearest"),
+        default="bilinear",
+        help="of the map on an overlay: smooth, or every cell of the grid a square "
+        "(default: bilinear)",
+    )
+    p.add_argument(
         "--maps",
         action="store_true",
         help="keep the raw evidence of every class, a file for each batch",
@@ -773,7 +780,8 @@ def _options(args):
     from xray_explain.infer.folder import Options
 
     overlay_format = "none" if args.no_gradcam else args.overlay_format
-    return Options(args.batch_size, args.precision, overlay_format, args.overlay_size, args.maps)
+    sizes = args.batch_size, args.precision, overlay_format, args.overlay_size
+    return Options(*sizes, args.maps, args.interpolation)
 
 
 def _refuse_options_of_many(args):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAT', 'OPACITY', 'FAINT', 'OUTLINE', 'NO_EVIDENCE', 'unit_range', 'create_overlay', 'stamp', 'draw_outline',
-           'NumberedMark', 'draw_marks', 'Tile', 'grey_rgb', 'tile_image']
+           'NumberedMark', 'draw_marks', 'draw_contour', 'Tag', 'draw_tags', 'Tile', 'grey_rgb', 'tile_image']
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #100dd26b
 from dataclasses import dataclass
@@ -190,6 +190,94 @@ def draw_marks(
         box = draw.textbbox(at, text, font=font(size), anchor="mm")
         draw.rounded_rectangle((box[0] - 3, box[1] - 2, box[2] + 3, box[3] + 2), 3, fill=colour)
         draw.text(at, text, (16, 18, 22), font(size), "mm")
+    return np.asarray(canvas)
+
+# %% ../../nbs/5_draw/02_overlay.ipynb #455295fc
+def _hot_part(heat: np.ndarray, threshold: float) -> tuple[slice, slice]:
+    "Rows and columns that a map's contour can run in; empty ones where it is nowhere hot"
+    hot = heat >= threshold
+    parts = []
+    for axis in (1, 0):
+        at = np.flatnonzero(hot.any(axis))
+        parts.append(slice(max(at[0] - 2, 0), at[-1] + 3) if len(at) else slice(0, 0))
+    return parts[0], parts[1]
+
+
+def draw_contour(
+    image: np.ndarray,  # (H, W, 3) uint8
+    heat: np.ndarray,  # (H, W) float in any unit; NaN where there is no picture
+    threshold: float,  # in that unit
+    width: int = 1,  # pixels
+) -> np.ndarray:  # (H, W, 3) uint8
+    "A copy of the picture with a white line on a dark edge where the heat crosses the threshold"
+    from skimage.measure import find_contours
+
+    image, part = image.copy(), _hot_part(heat, threshold)
+    inner = image[part]
+    if not inner.size or min(inner.shape[:2]) < 2:
+        return image
+    lines = find_contours(heat[part], threshold)
+    points = [np.rint(16 * line[:, ::-1]).astype(np.int32) for line in lines]
+
+    def drawn(width):
+        blank = np.zeros(inner.shape[:2], np.uint8)
+        covered = cv2.polylines(blank, points, False, 255, width, cv2.LINE_AA, shift=4)
+        return covered[..., None] / 255
+
+    line, edge = drawn(width), drawn(width + 2)
+    image[part] = np.rint(inner * (1 - 0.7 * edge) * (1 - line) + 255 * line).astype(np.uint8)
+    return image
+
+# %% ../../nbs/5_draw/02_overlay.ipynb #8707960d
+@dataclass(frozen=True)
+class Tag:
+    "A few words beside a part of a picture"
+
+    text: str
+    box: tuple[int, int, int, int]  # of that part: left, top, right, bottom in pixels
+
+
+def _free_place(
+    tag: Tag, size: tuple[float, float], shape: tuple[int, int], taken: list[tuple]
+) -> tuple[float, float]:
+    "Left and top of the words: right of the part, left, above or below, where nothing else is"
+    (width, height), (left, top, right, bottom), gap = size, tag.box, size[1] / 3
+    places = [
+        (x, y)
+        for x, y in (
+            (right + gap, (top + bottom - height) / 2),
+            (left - gap - width, (top + bottom - height) / 2),
+            ((left + right - width) / 2, top - gap - height),
+            ((left + right - width) / 2, bottom + gap),
+        )
+        if 0 <= x <= shape[1] - width
+    ]
+    places = [(x, min(max(y, 0), shape[0] - height)) for x, y in places] or [(0.0, float(top))]
+
+    def covered(place):
+        x, y = place
+        return sum(x < r and x + width > l and y < b and y + height > t for l, t, r, b in taken)
+
+    return min(places, key=covered)
+
+
+def draw_tags(
+    image: np.ndarray,  # (H, W, 3) uint8
+    tags: list[Tag],
+) -> np.ndarray:  # (H, W, 3) uint8
+    "A copy with each tag's words beside its part, dark on white"
+    if not tags:
+        return image
+    canvas = Image.fromarray(image)
+    draw, size = ImageDraw.Draw(canvas), round(max(11, 0.024 * max(image.shape[:2])))
+    taken = [tag.box for tag in tags]
+    for tag in tags:
+        wide, high = text_width(tag.text, size) + 0.6 * size, 1.3 * size
+        x, y = _free_place(tag, (wide, high), image.shape[:2], taken)
+        box = (x, y, x + wide, y + high)
+        taken.append(box)
+        draw.rounded_rectangle(box, size / 5, fill="white", outline="black")
+        draw.text((x + wide / 2, y + high / 2), tag.text, (16, 18, 22), font(size), "mm")
     return np.asarray(canvas)
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #e01da134

@@ -110,4 +110,4 @@ def region_words(
         return ""
     listed = ", ".join(f"{n}: {share_text(r.share)}" for n, r in enumerate(regions[:NUMBERED], 1))
     more = f" and {len(regions) - NUMBERED} more" if len(regions) > NUMBERED else ""
-    return f"share of the evidence for {class_name} by region: {listed}{more}"
+    return f"Share of the evidence for {class_name} by region: {listed}{more}"

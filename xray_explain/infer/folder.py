@@ -24,7 +24,6 @@ import numpy as np
 import torch
 
 from ..display import short_repr
-from ..evidence.heatmap import display_scale
 from ..files import write_bytes, write_json
 from .journal import Index, RecordFile, disk_errors, open_run
 from .network import PRECISIONS, Network
@@ -35,13 +34,14 @@ from xray_explain.infer.record import (
     Drawing,
     NetworkInput,
     NetworkOutput,
-    local_logits,
+    drawing_for,
     overlay_suffix,
     record_of,
 )
 from .results import RunCounts, assemble
 from .verdict import verdict_on
 from ..model.checkpoint import Checkpoint
+from ..read.geometry import INTERPOLATIONS
 from ..read.pixels import RadiographError, plain_name, stem_of
 from ..read.processes import Readers
 from ..read.sources import TAKEN, Source, Sources, digest, overlay_stem
@@ -58,11 +58,13 @@ class Options:
     overlay_format: str = "png"  # or 'jpeg' or 'none'
     overlay_size: int = 0  # pixels of the longer side; 0: the picture's own
     maps: bool = False  # keep the raw evidence, in float16
+    interpolation: str = "bilinear"  # of the map on an overlay; 'nearest': every cell a square
 
     def __post_init__(self):
         for name, value, known in (
             ("precision", self.precision, PRECISIONS),
             ("overlay format", self.overlay_format, FORMATS),
+            ("interpolation", self.interpolation, INTERPOLATIONS),
         ):
             one_of(value, known, name)
         if self.batch_size < 1:
@@ -125,15 +127,14 @@ def drawing_of(
     checkpoint: Checkpoint, output: NetworkOutput, record: dict, options: Options
 ) -> Drawing:
     "The overlay of a picture, for its predicted class"
-    verdict = verdict_on(checkpoint, record)
-    return Drawing(
-        local_logits(output.centred, int(output.probs.argmax())),
-        checkpoint.preprocessing,
-        display_scale(checkpoint),
-        verdict.caption,
-        options.overlay_format,
-        options.overlay_size,
-        verdict.trusted,
+    return drawing_for(
+        checkpoint,
+        output.centred,
+        int(output.probs.argmax()),
+        verdict_on(checkpoint, record),
+        overlay_format=options.overlay_format,
+        side=options.overlay_size,
+        interpolation=options.interpolation,
     )
 
 # %% ../../nbs/7_infer/06_folder.ipynb #d39c78be

@@ -14,19 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from ..display import SIDE, card, safely_html
-from ..evidence.heatmap import NORMALIZATIONS, display_scale, heatmap_of
+from ..evidence.heatmap import NORMALIZATIONS, heatmap_of
 from .network import Network
 from xray_explain.infer.record import (
     Drawing,
     draw_overlay,
+    drawing_for,
     heated,
-    local_logits,
     record_of,
     verdict_of,
 )
 from .verdict import Verdict, verdict_on, verdict_text
 from ..model.checkpoint import Checkpoint
-from ..read.geometry import reduced
+from ..read.geometry import INTERPOLATIONS, reduced
 from ..read.pixels import printable
 from ..read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import (
@@ -113,33 +113,44 @@ class Inference(_Concluded):
         return _as_card(self)
 
     def heatmap(
-        self, class_idx: int | str | None = None, normalize: str = "absolute"
+        self,
+        class_idx: int | str | None = None,  # by name or index; None: the likeliest
+        normalize: str = "absolute",  # or 'image': the map's own maximum has full colour
+        interpolation: str = "bilinear",  # or 'nearest': every cell of the grid a square
     ) -> np.ndarray:
         """(H, W) float32 in [0, 1] over the picture, of a class by name or index
 
-        The likeliest unless told otherwise; ValueError for a class that there is not"""
-        c = self._class(class_idx)
-        return heatmap_of(self.checkpoint, self.centred, c, self.radiograph.shape, normalize)
+        The likeliest unless told otherwise; ValueError for a class or a choice that there is not"""
+        c, shape = self._class(class_idx), self.radiograph.shape
+        return heatmap_of(self.checkpoint, self.centred, c, shape, normalize, interpolation)
 
     def overlay(
-        self, class_idx: int | str | None = None, normalize: str = "absolute"
+        self,
+        class_idx: int | str | None = None,
+        normalize: str = "absolute",
+        interpolation: str = "bilinear",
     ) -> np.ndarray:
-        "(H, W, 3) uint8 RGB, with class, probability and the research-use line; see `heatmap`"
-        return draw_overlay(self.radiograph.pixels, self.drawing(class_idx, normalize))
+        """(H, W, 3) uint8 RGB, with class, probability and the research-use line; see `heatmap`
 
-    def drawing(self, class_idx: int | str | None = None, normalize: str = "absolute") -> Drawing:
+        Regions from the validated threshold on have a white line, a number and their share"""
+        drawing = self.drawing(class_idx, normalize, interpolation)
+        return draw_overlay(self.radiograph.pixels, drawing)
+
+    def drawing(
+        self,
+        class_idx: int | str | None = None,
+        normalize: str = "absolute",
+        interpolation: str = "bilinear",
+    ) -> Drawing:
         "What an overlay is drawn from; see `heatmap`"
         one_of(normalize, NORMALIZATIONS, "normalize")
+        one_of(interpolation, INTERPOLATIONS, "interpolation")
         c, verdict = self._class(class_idx), self.verdict
         if class_idx is not None:
             verdict = verdict.of_class(self.checkpoint.class_names[c], float(self.probs[c]))
-        return Drawing(
-            local_logits(self.centred, c),
-            self.checkpoint.preprocessing,
-            display_scale(self.checkpoint) if normalize == "absolute" else None,
-            verdict.caption,
-            trusted=verdict.trusted,
-        )
+        absolute = normalize == "absolute"
+        choices = {"absolute": absolute, "interpolation": interpolation}
+        return drawing_for(self.checkpoint, self.centred, c, verdict, **choices)
 
     def _class(self, asked: int | str | None) -> int:
         return self.class_idx if asked is None else class_index(asked, self.checkpoint.class_names)

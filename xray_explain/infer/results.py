@@ -62,6 +62,7 @@ def flat(record: dict) -> dict:
     "A record as a row of a table"
     x, y = record["peak_xy"] or (None, None)
     rows, columns = record["image_shape"]
+    regions = record.get("regions")  # None: no threshold is validated; () for none above it
     return {
         "image_name": record["image_name"],
         "worth": record.get("worth"),
@@ -74,6 +75,8 @@ def flat(record: dict) -> dict:
         "evidence": record["evidence"],
         "peak_x": x,
         "peak_y": y,
+        "regions": None if regions is None else len(regions),
+        "regions_share": None if regions is None else sum(r["share"] for r in regions),
         "exact": record["exact"],
         "ood_score": record["ood_score"],
         "unlike_training": record["unlike_training"],
@@ -133,8 +136,8 @@ def _schema(classes: tuple[str, ...]):
 
     flags = ("has_evidence", "exact", "unlike_training", "calibrated", "burned_in_annotation")
     kinds = dict.fromkeys(flags, pa.bool_())
-    kinds |= dict.fromkeys(("confidence", "ood_score"), pa.float64())
-    kinds |= dict.fromkeys(("peak_x", "peak_y", "rows", "columns"), pa.int64())
+    kinds |= dict.fromkeys(("confidence", "ood_score", "regions_share"), pa.float64())
+    kinds |= dict.fromkeys(("peak_x", "peak_y", "regions", "rows", "columns"), pa.int64())
     for name in ("score", "logit"):
         kinds |= dict.fromkeys((f"{name}_{c}" for c in classes), pa.float64())
     return pa.schema([(column, kinds.get(column, pa.string())) for column in _columns(classes)])
