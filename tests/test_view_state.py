@@ -13,16 +13,18 @@ import torch
 from test_view import BROWSER, browser  # noqa: F401
 
 from xray_explain.evidence.cam import explain
+from xray_explain.evidence.regions import regions_of, share_text
 from xray_explain.files import six_digits
 from xray_explain.infer.inference import infer_folder, infer_radiographs
 from xray_explain.model.checkpoint import Checkpoint, build_net, load_checkpoint
+from xray_explain.read.geometry import INTERPOLATIONS, Geometry
 from xray_explain.read.outlines.annotation import Annotation, Lesion, write_annotation
 from xray_explain.read.preprocessing import Preprocessing
 from xray_explain.read.radiograph import read_radiograph
 from xray_explain.view import session as session_module
 from xray_explain.view.look import COLOURS, LOOK
 from xray_explain.view.session import Session
-from xray_explain.view.widget import InferenceView
+from xray_explain.view.widget import InferenceView, joined_modules
 
 # `render` on a model that lives in the page; what it sends waits in `sent`, what Python says comes by `deliver`
 MOUNT = """async (state) => {
@@ -232,6 +234,7 @@ class Walk:
         name, values = self.rng.choice(
             [
                 ("scale", ("absolute", "image")),
+                ("interpolation", INTERPOLATIONS),
                 ("colours", tuple(COLOURS)),
                 ("contour", (True, False)),
                 ("outline", (True, False)),
@@ -349,3 +352,65 @@ def test_a_large_picture_gives_the_numbers_of_a_run_over_its_folder(checkpoints,
 def test_every_word_and_pane_after_long_walks(browser, films, checkpoints, seed):  # noqa: F811
     kinds = walked(browser, films, checkpoints, seed, steps=120, every=1)
     assert {(True, False), (False, True)} <= kinds
+
+
+REGIONS = """([code, cases]) => {
+    const { regionsOf, shareText } = new Function(`${code}; return { regionsOf, shareText };`)();
+    return cases.map(([grid, shape, level]) => regionsOf(Float32Array.from(grid), shape, level)
+        .map(({ share, cells }) => [share, shareText(share), cells]));
+}"""
+
+
+def test_the_browser_divides_a_map_as_python_does(browser):  # noqa: F811
+    "Regions, shares and extents in cells; the canvas is one pixel for each cell, so that a box of pixels is one of cells"
+    rng = np.random.default_rng(0)
+    maps = [
+        cv2.GaussianBlur(rng.normal(size=(h, w)).astype(np.float32), (0, 0), 1)
+        for h, w in ((32, 32), (9, 20))
+    ]
+    maps += [np.zeros((3, 3), np.float32), np.float32([[0, 4, 5, 0], [4, 0, 0, -9], [0, 0, 3, 0]])]
+    cases = [(grid, level) for grid in maps for level in (0.3, 0.6, 4.0)]
+    asked = [[grid.ravel().tolist(), grid.shape, level] for grid, level in cases]
+    page = browser.new_page()
+    seen = page.evaluate(REGIONS, [joined_modules("regions.js"), json.loads(json.dumps(asked))])
+    page.close()
+    numbers = set()
+    for (grid, level), of_browser in zip(cases, seen):
+        of_python = regions_of(grid, level, Geometry(grid.shape, grid.shape))
+        numbers.add(len(of_python))
+        assert len(of_python) == len(of_browser)
+        for region, (share, text, cells) in zip(of_python, of_browser):
+            assert abs(region.share - share) < 1e-5 and tuple(cells) == region.box
+            assert text == share_text(region.share)
+    assert {0, 1, 2} <= numbers and max(numbers) > 9
+
+
+def test_a_pane_numbers_the_regions_inside_its_contour(browser, checkpoints, films):  # noqa: F811
+    "Tags come and go with the contour, follow the slider, and are not for a picture unlike the training"
+    view = InferenceView(checkpoints[0], films)
+    page = browser.new_page(viewport={"width": 900, "height": 700})
+    watched = Watched(page, view)
+    drawn = (
+        "() => { const said = []; const fill = CanvasRenderingContext2D.prototype.fillText; "
+        "CanvasRenderingContext2D.prototype.fillText = function (text, ...at) { said.push(text); fill.call(this, text, ...at); };"
+        "window.saidOnPanes = () => said.splice(0); }"
+    )
+    page.evaluate(drawn)
+
+    def said(**look):
+        view.turn(**look)
+        watched.pump()
+        page.evaluate("() => saidOnPanes()")
+        view.turn(opacity=0.9 if view.opacity < 0.8 else 0.5)
+        watched.pump()
+        return page.evaluate("() => saidOnPanes()")
+
+    many, few = said(scale="image", threshold=0.2), said(threshold=0.9)
+    for texts, threshold in ((many, 0.2), (few, 0.9)):
+        view.turn(threshold=threshold)
+        expected = [
+            f"{n}: {share_text(r.share)}" for n, r in enumerate(view.maps.regions(view)[:9], 1)
+        ]
+        assert texts[: len(expected)] == expected, (texts, expected)
+    assert many != few and said(contour=False) == []
+    page.close()

@@ -76,14 +76,26 @@ def create_overlay(
     return cv2.merge(planes)
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #d737d725
+def _packed(parts: list[str], fits) -> list[str]:
+    "As few lines as hold all parts in their order; a part that fits nowhere has its own"
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines else ""
+        if longer and fits(longer):
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
 def _stamp_lines(text: str, width: int, side: float) -> tuple[list[str], int]:
-    "One line, or a line for each part where one would be too small to read; the font's height"
+    "One line, or as few as can be read where one would be too small; the font's height"
 
     def largest(line: str) -> float:  # height that fits
         return 0.95 * width / max(text_width(line, 100), 1) * 100
 
     readable = max(12, 0.018 * side)
-    lines = [text] if largest(text) >= readable else text.split(" · ")
+    lines = _packed(text.split(" · "), lambda line: largest(line) >= readable)
     # rounded up it would not fit
     return lines, int(max(readable, min(0.034 * side, *map(largest, lines))))
 
@@ -269,7 +281,7 @@ def draw_tags(
     if not tags:
         return image
     canvas = Image.fromarray(image)
-    draw, size = ImageDraw.Draw(canvas), round(max(11, 0.024 * max(image.shape[:2])))
+    draw, size = ImageDraw.Draw(canvas), round(max(11, 0.02 * max(image.shape[:2])))
     taken = [tag.box for tag in tags]
     for tag in tags:
         wide, high = text_width(tag.text, size) + 0.6 * size, 1.3 * size

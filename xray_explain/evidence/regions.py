@@ -108,6 +108,7 @@ def region_words(
     "How many regions there are and what share of the evidence each has; '' for none"
     if not regions:
         return ""
-    listed = ", ".join(f"{n}: {share_text(r.share)}" for n, r in enumerate(regions[:NUMBERED], 1))
+    first = enumerate(regions[:NUMBERED], 1)
+    listed = ", ".join(f"{share_text(r.share)} in region {n}" for n, r in first)
     more = f" and {len(regions) - NUMBERED} more" if len(regions) > NUMBERED else ""
-    return f"Share of the evidence for {class_name} by region: {listed}{more}"
+    return f"Evidence for {class_name}: {listed}{more}"

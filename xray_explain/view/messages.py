@@ -22,7 +22,7 @@ from ..read.geometry import reduced
 from ..read.pixels import stem_of
 from .look import COLOURS, METHODS_SHOWN, RANGES, UNTOUCHED, Maps, colour_levels
 from .session import Examined, State, exported
-from .words import agreement_words, picture_caption
+from .words import agreement_words, picture_caption, regions_shown
 from .worklist import PIECE, Entry
 from ..wording import RESEARCH_USE
 
@@ -51,6 +51,7 @@ def _options(checkpoint: Checkpoint | None, entries: Sequence[Entry]) -> dict:
         "versus": _versus(checkpoint),
         "method": list(METHODS_SHOWN.items()),
         "scale": [("absolute", "the same for all pictures"), ("image", "this picture's maximum")],
+        "interpolation": [("bilinear", "smooth"), ("nearest", "cell by cell")],
         "colours": list(COLOURS.items()),
     }
 
@@ -138,6 +139,9 @@ def screen_message(
         "summary": examined.summary if examined else None,
         "caption": picture_caption(opened.film, opened.label) if opened else "",
         "figures": agreement_words(state.figures),
+        "regions": regions_shown(examined.inference, state.maps, state.look)
+        if examined and state.maps
+        else "",
     }
     return Message("screen", content)
 

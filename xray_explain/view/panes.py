@@ -13,9 +13,17 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from ..display import short_repr
-from ..draw.overlay import FAINT, NO_EVIDENCE, draw_contour, draw_outline, stamp
+from xray_explain.draw.overlay import (
+    FAINT,
+    NO_EVIDENCE,
+    Tag,
+    draw_contour,
+    draw_outline,
+    draw_tags,
+    stamp,
+)
 from ..evidence.heatmap import positive_heatmap
-from ..infer.record import encoded
+from ..infer.record import encoded, region_tags
 from .look import Look, Maps, colour_levels
 from ..wording import RESEARCH_USE
 
@@ -43,6 +51,14 @@ def _sample(grid, y, x):
     "(len(y), len(x)) float32, linear between the centres of cells, constant beyond the outer ones"
     at = np.meshgrid(y - 0.5, x - 0.5, indexing="ij")
     return map_coordinates(np.asarray(grid, np.float32), at, order=1, mode="nearest")
+
+
+def _cells(grid, y, x):
+    "(len(y), len(x)) the cell that each position lies in, an outer one beyond"
+    rows, columns = (
+        np.clip(np.floor(at), 0, n - 1).astype(int) for at, n in zip((y, x), np.shape(grid))
+    )
+    return np.asarray(grid, np.float32)[np.ix_(rows, columns)]
 
 # %% ../../nbs/9_view/02_panes.ipynb #957938ac
 def _halved(pixels):
@@ -97,7 +113,8 @@ def _local(maps, look, y, x):
     top, left, rows, columns = geometry.box
     canvas_y = top + y * rows / geometry.shape[0]
     canvas_x = left + x * columns / geometry.shape[1]
-    return _sample(
+    sample = _cells if look.interpolation == "nearest" else _sample
+    return sample(
         grid,
         canvas_y * grid.shape[0] / geometry.size[0],
         canvas_x * grid.shape[1] / geometry.size[1],
@@ -114,6 +131,26 @@ def _heat(scene, look, y, x):
     if scene.maps is None:
         return np.zeros((len(y), len(x)), np.float32)
     return positive_heatmap(_local(scene.maps, look, y, x), scene.maps.full_colour(look))
+
+
+def _tags(scene: Scene, look: Look) -> list[Tag]:
+    "Number and share of each region that the contour surrounds, where the pane shows them"
+    if scene.maps is None or not scene.trusted:
+        return []
+    shape, scale = scene.pixels.shape, fit_scale(scene.pixels.shape, look)
+
+    def in_pane(at: int, side: int) -> float:
+        middle = look.centre[1 - side] * shape[side]
+        where = (at - middle) * scale + look.pane[side] / 2
+        return min(max(where, 0), look.pane[side])
+
+    tags = []
+    for tag in region_tags(scene.maps.regions(look)):
+        left, right = (in_pane(tag.box[n], 1) for n in (0, 2))
+        top, bottom = (in_pane(tag.box[n], 0) for n in (1, 3))
+        if left < right and top < bottom:
+            tags.append(Tag(tag.text, (round(left), round(top), round(right), round(bottom))))
+    return tags
 
 
 def draw_panes(
@@ -134,10 +171,10 @@ def draw_panes(
     plain, over = coloured(0), coloured(scene.opacity(look))
     if look.contour:
         over = draw_contour(over, np.where(inside, heat, np.nan), look.threshold)
-    if scene.mask is None or not look.outline:
-        return plain, over
-    covered = _sample(scene.mask, y, x) * inside
-    return draw_outline(plain, covered), draw_outline(over, covered)
+    if scene.mask is not None and look.outline:
+        covered = _sample(scene.mask, y, x) * inside
+        plain, over = draw_outline(plain, covered), draw_outline(over, covered)
+    return plain, draw_tags(over, _tags(scene, look)) if look.contour else over
 
 # %% ../../nbs/9_view/02_panes.ipynb #b34b0664
 def panel_image(

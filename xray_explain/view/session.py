@@ -34,6 +34,7 @@ from xray_explain.view.look import (
     Maps,
     exact_maps,
     other_maps,
+    usual_threshold,
 )
 from .panes import Scene, draw_panes, evidence_at, panel_png
 from .words import agreement, numbers_json, shown_words, snippet, summary
@@ -149,7 +150,8 @@ def exported(state: State, kind: str) -> bytes:
     "A file of 'png', 'json' or 'py'; raises RadiographError where there is no picture or no map"
     examined, scene, maps = examined_in(state), scene_in(state), state.maps
     if kind == "py":
-        return snippet(state.look, state.sources, examined.opened.file).encode()
+        threshold = usual_threshold(state.checkpoint)
+        return snippet(state.look, state.sources, examined.opened.file, threshold).encode()
     if kind not in ("png", "json"):
         raise ValueError(f"a view is saved as .png, .json or .py, not as .{kind}")
     if maps is None:
@@ -368,6 +370,7 @@ class Session(_Choosing):
                 self.checkpoint = _loaded(checkpoint, self._sources["data"])
             except Exception as e:
                 self._broken = reason_of(e)
+            self.threshold = usual_threshold(self.checkpoint)
             self._choose()
         return self
 

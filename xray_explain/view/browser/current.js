@@ -28,11 +28,15 @@ function drawnLook(look, maps, words, config) {
   const trusted = words?.summary?.trusted ?? true;
   return {
     ...look,
+    trusted,
     versus: maps && !maps.of_class ? -1 : look.versus,
     scale: maps && maps.absolute === null ? "image" : look.scale,
     opacity: look.opacity * (trusted ? 1 : config.faint),
   };
 }
+
+/** What share each region has; of other controls than these only that it comes. */
+const regionWords = (words, measured) => measured ? words.regions : words?.regions && "Evidence by region: …";
 
 /** The picture, its maps, the words and the figures that are of the controls as they are; null for what is not. */
 export function current(view) {
@@ -44,6 +48,7 @@ export function current(view) {
   return {
     picture, words, maps: itsMaps, look: drawnLook(look, itsMaps, words, config),
     figures: measured ? words.figures : words?.figures && "Against the outline: …",
+    regions: look.contour ? regionWords(words, measured) : "",
     noMap: words && words.look.method === look.method ? words.no_map : "",
   };
 }

@@ -14,7 +14,8 @@ export function within(at, side) {
 }
 
 /** For each position the lower of two neighbouring cells and the share of the upper one; 0.5 is the first centre. */
-export function taps(at, cells) {
+export function taps(at, cells, nearest = false) {
+  if (nearest) return cellsAt(at, cells);
   const low = new Int32Array(at.length), share = new Float32Array(at.length);
   at.forEach((position, i) => {
     const p = clamp(position - 0.5, 0, cells - 1);
@@ -23,6 +24,11 @@ export function taps(at, cells) {
   });
   return { low, share };
 }
+
+/** For each position the cell that it lies in, and nothing of the next. */
+const cellsAt = (at, cells) => ({
+  low: Int32Array.from(at, (v) => clamp(Math.floor(v), 0, cells - 1)), share: new Float32Array(at.length),
+});
 
 /** A grid of `width` columns sampled at rows and columns, linear between centres of cells. */
 export function sample(grid, width, rows, columns) {
@@ -76,8 +82,9 @@ export function shownGrid(maps, look) {
 /** The evidence over a pane, and the value of it that has full colour. */
 export function sampleHeat(maps, look, x, y, shape) {
   const [h, w] = maps.grid, [top, left, rows, columns] = maps.box;
-  const ty = taps(y.map((v) => (top + v * rows / shape[0]) * h / maps.canvas[0]), h);
-  const tx = taps(x.map((v) => (left + v * columns / shape[1]) * w / maps.canvas[1]), w);
+  const nearest = look.interpolation === "nearest";
+  const ty = taps(y.map((v) => (top + v * rows / shape[0]) * h / maps.canvas[0]), h, nearest);
+  const tx = taps(x.map((v) => (left + v * columns / shape[1]) * w / maps.canvas[1]), w, nearest);
   return { local: sample(shownGrid(maps, look), w, ty, tx), full: fullColour(maps, look) };
 }
 
@@ -128,7 +135,7 @@ export function squareCrossings(above, i, j, step) {
   return points;
 }
 
-/** Ends of the lines where the heat crosses the threshold, in pairs, from every fourth pixel of a pane. */
+/** Ends of the lines where the heat crosses the threshold, in pairs, from every fourth pixel of a pane, or every one. */
 export function contourEnds(heat, threshold, width, inside, step = 4) {
   const above = (i, j) => heat.local[i * width + j] - threshold * heat.full, ends = [];
   for (let i = inside.y[0]; i + step < inside.y[1]; i += step)

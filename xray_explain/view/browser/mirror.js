@@ -59,11 +59,12 @@ function fillVerdict(view, summary) {
 }
 
 /** All words that Python says of this state. */
-export function fillWords(view, { words, picture, figures }) {
+export function fillWords(view, { words, picture, figures, regions }) {
   sayAwaited(view);
   fillVerdict(view, words?.summary);
   one(view, ".xe-error").textContent = words?.error ?? "";
   one(view, '[data-caption="plain"]').textContent = words?.caption || "Radiograph";
   one(view, ".xe-measured").textContent = figures || "";
+  one(view, ".xe-regions").textContent = regions || "";
   view.root.classList.toggle("xe-empty", !picture);
 }

@@ -23,8 +23,8 @@ const HEADER = `
   <span class="xe-group"><button data-step="-1" aria-label="Previous picture" title="Previous picture (Page Up)">‹</button>
   <label>Picture <select name="case_idx"></select></label>
   <button data-step="1" aria-label="Next picture" title="Next picture (Page Down)">›</button></span>
-  <label class="xe-file">Choose a file<input type="file" aria-label="Choose a file: JPEG, PNG, TIFF or DICOM"></label>
-  <span class="xe-muted xe-hint">or drop one here: JPEG, PNG, TIFF, DICOM</span>${KEYS}<span class="xe-model xe-muted"></span>
+  <label class="xe-file">Choose a file<input type="file" aria-label="Choose a file: DICOM, JPEG, PNG, TIFF, BMP, JPEG 2000 or JPEG XL"></label>
+  <span class="xe-muted xe-hint">or drop one here: DICOM, JPEG, PNG, TIFF, BMP, JPEG 2000, JPEG XL</span>${KEYS}<span class="xe-model xe-muted"></span>
 </header>`;
 const PANES = `
 <div class="xe-panes"><p class="xe-error" role="alert"></p><p class="xe-busy" role="status"></p>
@@ -32,6 +32,7 @@ const PANES = `
 const CONTROLS = `
   <div class="xe-controls">
     ${choice("versus", "Against")}${choice("method", "Method")}${choice("scale", "Scale")}${choice("colours", "Colours")}
+    ${choice("interpolation", "Map")}
     ${slider("opacity", "Opacity")}${slider("threshold", "Threshold")}
     ${slider("window", "Window")}${slider("level", "Level")}
     ${slider("zoom", "Zoom")}
@@ -45,7 +46,7 @@ export const PAGE = `${HEADER}${PANES}
   <div role="status"><p class="xe-flag"></p><p class="xe-worth"></p><p class="xe-verdict"></p></div>
   <fieldset class="xe-classes"><legend>Evidence for</legend></fieldset>
   <ul class="xe-notes" aria-label="Notes"></ul>
-  <p class="xe-measured" role="status"></p>${CONTROLS}
+  <p class="xe-regions" role="status"></p><p class="xe-measured" role="status"></p>${CONTROLS}
   <span class="xe-group xe-out"><button data-do="png">Save PNG</button><button data-do="json">Save JSON</button>
   <button data-do="py">Copy Python</button></span>
 </aside>

@@ -2,10 +2,11 @@
 import { current } from "./current.js";
 import { clamp, toPane } from "./geometry.js";
 import {
-  contourEnds, contourPath, fullColour, isAbsolute, paint, peakOf, positions, ringsPath, sampleGrey, sampleHeat, stroke,
-  topOf, within,
+  contourEnds, contourPath, fullColour, isAbsolute, paint, peakOf, positions, ringsPath, sampleGrey, sampleHeat,
+  stroke, topOf, within,
 } from "./draw.js";
 import { fillWords, mirrorAll } from "./mirror.js";
+import { drawTags, shownRegions } from "./regions.js";
 import { all, layoutOf, one, turn } from "./state.js";
 import { digits, readoutText, shownName, strength } from "./words.js";
 
@@ -50,11 +51,13 @@ function drawPicture(view, now) {
   const heat = heatOver(now, x, y), contexts = view.canvases.map((canvas) => canvas.getContext("2d"));
   paint(grey, heat, look, view.config.lut[look.colours], inside, [g.height, g.width]).forEach((rgba, i) =>
     contexts[i].putImageData(new ImageData(rgba, g.width, g.height), 0, 0));
-  if (maps && look.contour)
-    stroke(contexts[1], contourPath(contourEnds(heat, look.threshold, g.width, inside)), "#ffffff");
-  if (!look.outline) return;
-  const rings = picture.outlines.map((ring) => ring.map(([px, py]) => toPane(g, px, py)));
-  for (const context of contexts) stroke(context, ringsPath(rings), "rgb(64, 240, 255)");
+  const lined = maps && look.contour, step = look.interpolation === "nearest" ? 1 : 4;  // a square has corners
+  if (lined) stroke(contexts[1], contourPath(contourEnds(heat, look.threshold, g.width, inside, step)), "#ffffff");
+  if (look.outline) {
+    const rings = picture.outlines.map((ring) => ring.map(([px, py]) => toPane(g, px, py)));
+    for (const context of contexts) stroke(context, ringsPath(rings), "rgb(64, 240, 255)");
+  }
+  if (lined && look.trusted) drawTags(contexts[1], shownRegions(g, maps, look), g);
 }
 
 /** The colours from faint to full, with a mark at the threshold. */
@@ -67,6 +70,11 @@ function colourBar(lut, threshold) {
   return bar;
 }
 
+const UNIT = "A local logit is what the score of the class would be if the whole picture looked like this place";
+
+/** Where the contour runs. */
+const lineText = (maps, look) => look.contour ? `, line at ${digits(look.threshold * fullColour(maps, look))}` : "";
+
 /** What the map shows, on what scale; or that there is none. */
 function captionEvidence(view, { picture, maps, look, noMap }) {
   const { config } = view, nothing = one(view, ".xe-none"), caption = one(view, '[data-caption="overlay"]');
@@ -75,9 +83,9 @@ function captionEvidence(view, { picture, maps, look, noMap }) {
   nothing.textContent = none ? `No positive evidence for ${name}` : "No map by this method";
   if (!maps) return caption.replaceChildren("Evidence");
   const full = none && !isAbsolute(maps, look) ? "–" : digits(fullColour(maps, look));
-  const unit = maps.absolute === null ? "" : "local logits";
-  caption.replaceChildren(
-    `${name}${strength(maps, look)}`, " 0 ", colourBar(config.lut[look.colours], look.threshold), ` ${full} ${unit}`);
+  const unit = maps.absolute === null ? "" : " local logits", bar = colourBar(config.lut[look.colours], look.threshold);
+  caption.title = unit && UNIT;
+  caption.replaceChildren(`${name}${strength(maps, look)}`, " 0 ", bar, ` ${full}${unit}${none ? "" : lineText(maps, look)}`);
 }
 
 /** The read-out at the reading point, or where the evidence is highest. */

@@ -3,8 +3,8 @@ import { layout } from "./geometry.js";
 import { PAGE } from "./page.js";
 
 /** What a reader turns: traits of the model, and names of the controls. */
-export const TURNED = ["case_idx", "class_idx", "versus", "method", "scale", "colours", "opacity", "threshold", "contour",
-  "outline", "window", "level", "zoom", "centre"];
+export const TURNED = ["case_idx", "class_idx", "versus", "method", "scale", "interpolation", "colours", "opacity", "threshold",
+  "contour", "outline", "window", "level", "zoom", "centre"];
 
 export const one = (view, selector) => view.root.querySelector(selector);
 export const all = (view, selector) => [...view.root.querySelectorAll(selector)];
