@@ -25,8 +25,15 @@ from ..display import short_repr
 from ..draw.figures import draw_comparison, draw_explanation
 from ..draw.gallery import draw_gallery
 from ..draw.overlay import NO_EVIDENCE, NumberedMark, Tile
+from ..draw.page import UNIT
 from ..evidence.activation import activation_of, refuse_findings
-from ..evidence.heatmap import contrast_of, display_scale, heatmap_of, strength_in_words
+from xray_explain.evidence.heatmap import (
+    contrast_of,
+    display_scale,
+    heatmap_of,
+    strength_in_words,
+    validated_threshold,
+)
 from ..files import __version__, file_digest, fingerprint
 from ..infer.inference import Inference, picture_folder, results_rows
 from ..infer.record import verdict_of
@@ -103,7 +110,9 @@ def colour_legend(checkpoint: Checkpoint, normalize: str = "absolute") -> dict:
     scale = display_scale(checkpoint)
     if normalize == "image" or scale is None:
         return {"full_colour": 1, "unit": "share of the map's own maximum", **worth}
-    return {"full_colour": scale, **worth}
+    threshold = validated_threshold(checkpoint)
+    lesions = f"; lesions from {threshold:.3g} on" if threshold else ""  # as validation has them
+    return {"full_colour": scale, "unit": f"{UNIT}{lesions}", **worth}
 
 # %% ../../nbs/8_report/06_gallery.ipynb #11dc9760
 Rows = dict[str, list[tuple[Tile, ...]]]  # title of a row -> its places, with one tile or two
@@ -197,8 +206,9 @@ def save_contrast(
     "Draw contrast_A_B.png and give its place"
     one, other = study.classes[a], study.classes[b]
     path = Path(output_dir) / f"contrast_{one}_{other}.png"
-    unit = {"unit": "local logit, one class less the other"}
-    legend = unit | colour_legend(study.checkpoint, normalize)
+    legend = colour_legend(study.checkpoint, normalize)
+    if normalize == "absolute" and display_scale(study.checkpoint):
+        legend["unit"] = "local logit, one class less the other"  # which has no threshold
     title = f"Why {one} rather than {other}, and the other way round"
     draw_gallery(contrast_rows(study, a, b, k, normalize), k, path, title, **legend)
     return path

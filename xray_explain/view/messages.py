@@ -123,6 +123,13 @@ def maps_message(examined: Examined, method: str, maps: Maps) -> Message:
 SAID_OF = ("case_idx", "method", "class_idx", "versus", "scale", "threshold")
 
 
+def _graded(state: State) -> str:
+    "How what is shown agrees with the outline; '' where there is none"
+    examined, checkpoint = state.examined, state.checkpoint
+    label = examined.opened.label if examined else ""
+    return agreement_words(state.figures, label, checkpoint.class_names if checkpoint else ())
+
+
 def screen_message(
     state: State,
     arrivals: int = 0,  # files that have come, or were refused
@@ -138,7 +145,7 @@ def screen_message(
         "no_map": state.no_map,
         "summary": examined.summary if examined else None,
         "caption": picture_caption(opened.film, opened.label) if opened else "",
-        "figures": agreement_words(state.figures),
+        "figures": _graded(state),
         "regions": regions_shown(examined.inference, state.maps, state.look)
         if examined and state.maps
         else "",

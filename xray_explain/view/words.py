@@ -23,7 +23,7 @@ from ..measure.overlap import compute_cam_iou, pointing_hit, share_inside
 from ..model.checkpoint import Checkpoint
 from ..read.radiograph import Radiograph
 from .look import METHODS_SHOWN, Look, Maps
-from ..wording import RESEARCH_USE, probability_text
+from ..wording import RESEARCH_USE, findings_in, probability_text
 
 # %% ../../nbs/9_view/04_words.ipynb #5f195a4d
 def summary(inference: Inference) -> dict:
@@ -98,14 +98,21 @@ def agreement(
     }
 
 # %% ../../nbs/9_view/04_words.ipynb #4398778c
-def agreement_words(figures: dict | None) -> str:
-    "One line; '' without an outline"
+def agreement_words(
+    figures: dict | None,  # as `agreement` gives them
+    label: str = "",  # what the data set calls the picture: a class, findings, or nothing
+    classes: Sequence[str] = (),  # of the model
+) -> str:
+    "One line; '' without an outline; and that it may be of something that the model does not know"
     if not figures:
         return ""
+    labelled = findings_in(label)
+    strange = bool(labelled) and bool(classes) and not set(labelled) & set(classes)
+    unknown = f"; it may be of something else: {label} is no class of this model" if strange else ""
     side = "inside" if figures["hit"] else "outside"
     return (
         f"Against the outline: IoU {figures['iou']:.2f}, hottest point {side}, "
-        f"{figures['share_inside']:.0%} of the evidence inside"
+        f"{figures['share_inside']:.0%} of the evidence inside{unknown}"
     )
 
 # %% ../../nbs/9_view/04_words.ipynb #fd5b88f8
