@@ -272,6 +272,7 @@ OPTIONS = {
         "--no-gradcam": [],
         "--overlay-size": ["40"],
         "--interpolation": ["nearest"],
+        "--dicom-out": ["sr"],
         "--maps": [],
         "--batch-size": ["2"],
         "--workers": ["1"],

@@ -734,6 +734,14 @@ def _output_options(p):
         "(default: bilinear)",
     )
     p.add_argument(
+        "--dicom-out",
+        default="",
+        metavar="KINDS",
+        help="also write DICOM objects that join the study of their film, and so carry its "
+        "patient: sc (the overlay), gsps (contours, words), sr (report), seg (evidence), or "
+        "several as sc,gsps",
+    )
+    p.add_argument(
         "--maps",
         action="store_true",
         help="keep the raw evidence of every class, a file for each batch",
@@ -781,7 +789,7 @@ def _options(args):
 
     overlay_format = "none" if args.no_gradcam else args.overlay_format
     sizes = args.batch_size, args.precision, overlay_format, args.overlay_size
-    return Options(*sizes, args.maps, args.interpolation)
+    return Options(*sizes, args.maps, args.interpolation, args.dicom_out)
 
 
 def _refuse_options_of_many(args):
@@ -810,16 +818,17 @@ def _results_of(args) -> Path:
     return results_folder(given, args.output_dir, part, name)
 
 
-def _key(args) -> str:
-    "The picture's name in its results, or what stands for it"
+def _key(args) -> tuple[str, bytes]:
+    "The picture's name in its results, or what stands for it, and the key of that"
     from xray_explain.read.sources import in_utf8
 
     name = in_utf8(Path(args.image).name)
     if not args.pseudonymise:
-        return name
+        return name, b""
     from xray_explain.infer.pseudonyms import pseudonym, read_key
 
-    return pseudonym(read_key(args.pseudonymise, args.output_dir), name)
+    key = read_key(args.pseudonymise, args.output_dir)
+    return pseudonym(key, name), key
 
 # %% ../nbs/99_cli.ipynb #b88c32b2
 def _infer_one(args) -> int:
@@ -832,7 +841,8 @@ def _infer_one(args) -> int:
 
     _refuse_options_of_many(args)
     options = _options(args)
-    source = Source(_key(args), os.path.abspath(args.image))
+    name, key = _key(args)
+    source = Source(name, os.path.abspath(args.image))
     with Readers(1, seconds=60) as readers:
         # no picture; the process starts and imports what it needs, and nobody asks for the answer
         readers.submit(READ, Source("", ""), Preprocessing())
@@ -841,7 +851,7 @@ def _infer_one(args) -> int:
 
         out = Path(args.output_dir)
         before = _logits(out / f"{stem_alone(out, source.key)}.json")
-        record, path = explain_one(checkpoint, source, out, options, args.device, readers)
+        record, path = explain_one(checkpoint, source, out, options, args.device, readers, key)
     _say_record(checkpoint, record, path.parent)
     if before and before != _logits(path):
         say(f"replaced: {printable(str(path))} was of another picture of this name, or network")
@@ -872,6 +882,10 @@ def _say_record(checkpoint, record: dict, out: Path):
     for file in ("overlay", "maps"):
         if record[file]:
             say(f"{file}: {printable(str(out / record[file]))}")
+    for kind, place in record.get("dicom", {}).items():
+        say(f"dicom {kind}: {printable(str(out / place))}")
+    if record.get("dicom_note"):
+        say(record["dicom_note"], error=True)
     say(RESEARCH_USE)
 
 # %% ../nbs/99_cli.ipynb #042046f5
@@ -898,6 +912,22 @@ def _say_results(checkpoint, counts, out: Path, most: int = 50):
         say(f"{most} of {counts.explained} are shown; all are in {table}")
     for failure in json_entries(out / "failures.json"):
         say(f"failed: {failure['reason']}", error=True)
+
+
+def _say_objects(out: Path):
+    "How many pictures have DICOM objects, and why some have none, or fewer"
+    from collections import Counter
+
+    from xray_explain.infer.results import json_entries
+
+    made, notes = 0, Counter[str]()
+    for record in json_entries(out / "batch_results.json"):
+        made += bool(record.get("dicom"))
+        notes[record.get("dicom_note") or ""] += 1
+    say(f"DICOM objects of {made} of {notes.total()} pictures")
+    for note, count in notes.most_common(5):
+        if note:
+            say(f"  of {count}: {note}", error=True)
 
 
 def _sources(args):
@@ -932,6 +962,8 @@ def _infer_many(args) -> int:
         checkpoint, sources, count, out, options, engine, args.workers, args.device, args.resume
     )
     _say_results(checkpoint, counts, out)
+    if options.kinds:
+        _say_objects(out)
     say(run_summary(counts, sources.passed_over))
     say(f"written: {_shown(out / 'batch_results.json')}")
     # the sentence above the table may have left the screen

@@ -18,6 +18,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
+from .dicom.statement import OBJECTS
 from .journal import RunError
 from .record import DRAW, READ
 from ..read.preprocessing import Preprocessing
@@ -65,15 +66,23 @@ class ExplainRow:
         return batch_row(row["batch"], explain_batch(self.network, work_of(row), self.options))
 
 # %% ../../nbs/7_infer/08_cluster.ipynb #f229aa63
-def draw_row(row: dict) -> dict:
-    "Draw the overlays of a batch"
+def draw_row(
+    row: dict,
+    key: bytes = b"",  # of pseudonyms, for DICOM objects
+) -> dict:
+    "Draw the overlays of a batch, and make its DICOM objects"
     work = work_of(row)
     overlays = [
         _readers().submit(DRAW, source, picture, drawing)
         for source, picture, drawing in zip(work.sources, work.pictures, work.drawings)
     ]
+    objects = [
+        _readers().submit(OBJECTS, source, picture, statement, key)
+        for source, picture, statement in zip(work.sources, work.pictures, work.statements)
+    ]
     work.drawn = [overlay.result() for overlay in overlays]
-    work.drawings, work.pictures = [], []
+    work.objects = [made.result() for made in objects]
+    work.drawings, work.pictures, work.statements = [], [], []
     return batch_row(row["batch"], work)
 
 # %% ../../nbs/7_infer/08_cluster.ipynb #3bda40ce
@@ -84,7 +93,12 @@ def write_rows(
     options,
 ) -> Iterator[dict]:
     "Batches for the record file, each once, after their files"
-    from xray_explain.infer.folder import finished_batch, write_maps, write_overlays
+    from xray_explain.infer.folder import (
+        finished_batch,
+        write_all_objects,
+        write_maps,
+        write_overlays,
+    )
 
     seen = set()
     for row in rows:
@@ -94,6 +108,7 @@ def write_rows(
         work = work_of(row)
         write_maps(out, sources, options, work)
         write_overlays(out, work)
+        write_all_objects(out, sources, work)
         yield finished_batch(work)
 
 # %% ../../nbs/7_infer/08_cluster.ipynb #f3cec8f7
@@ -208,7 +223,7 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(size=self.workers),
             **share,
         )
-        return data.map(draw_row)
+        return data.map(draw_row, fn_kwargs={"key": self.sources.key})
 
 # %% ../../nbs/7_infer/08_cluster.ipynb #5fd6d9c0
 def on_cluster(address: str = "") -> Callable:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Options', 'run_note', 'batches', 'ahead', 'Work', 'drawing_of', 'maps_file', 'explain_batch', 'write_overlay',
-           'overlay_place', 'maps_name', 'write_maps', 'write_overlays', 'finished_batch', 'half_the_threads',
-           'LocalEngine', 'run', 'stem_alone', 'explain_one']
+           'write_objects', 'overlay_place', 'maps_name', 'write_maps', 'write_overlays', 'write_all_objects',
+           'with_objects', 'finished_batch', 'half_the_threads', 'LocalEngine', 'run', 'stem_alone', 'explain_one']
 
 # %% ../../nbs/7_infer/06_folder.ipynb #9932d905
 import errno
@@ -25,6 +25,7 @@ import torch
 
 from ..display import short_repr
 from ..files import write_bytes, write_json
+from .dicom.statement import OBJECTS, Statement, kinds_of, statement_of
 from .journal import Index, RecordFile, disk_errors, open_run
 from .network import PRECISIONS, Network
 from xray_explain.infer.record import (
@@ -59,8 +60,10 @@ class Options:
     overlay_size: int = 0  # pixels of the longer side; 0: the picture's own
     maps: bool = False  # keep the raw evidence, in float16
     interpolation: str = "bilinear"  # of the map on an overlay; 'nearest': every cell a square
+    dicom_out: str = ""  # kinds of DICOM objects, 'sc,gsps,sr,seg' or some of them
 
     def __post_init__(self):
+        object.__setattr__(self, "dicom_out", ",".join(kinds_of(self.dicom_out)))
         for name, value, known in (
             ("precision", self.precision, PRECISIONS),
             ("overlay format", self.overlay_format, FORMATS),
@@ -76,6 +79,11 @@ class Options:
     def carried(self) -> int:
         "Pixels of the longer side of the picture that is kept for drawing; 0 where none is drawn"
         return 0 if self.overlay_format == "none" else self.overlay_size
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        "Kinds of DICOM objects to be written"
+        return kinds_of(self.dicom_out)
 
 # %% ../../nbs/7_infer/06_folder.ipynb #1d7deed4
 def run_note(checkpoint: Checkpoint, sources: Sources, options: Options) -> dict:
@@ -118,9 +126,14 @@ class Work:
     failures: list[dict] = field(default_factory=list)
     drawings: list[Drawing] = field(default_factory=list)  # of the overlays; none where none go
     pictures: list[np.ndarray | None] = field(default_factory=list)  # `carried_picture` of each
+    statements: list[Statement] = field(
+        default_factory=list
+    )  # of DICOM objects; none where none go
     maps: bytes | None = None  # the file of its evidence
     # `answer` for each overlay: its file's content, or None once it is written
     drawn: list[tuple] = field(default_factory=list)
+    # `answer` for the DICOM objects of each picture: `dicom_objects`, or what `write_objects` left
+    objects: list[tuple] = field(default_factory=list)
 
 
 def drawing_of(
@@ -162,8 +175,12 @@ def explain_batch(
         work.sources.append(source)
         work.records.append(record)
         work.pictures.append(seen.picture)
+        drawing = drawing_of(checkpoint, output, record, options)
         if options.overlay_format != "none":
-            work.drawings.append(drawing_of(checkpoint, output, record, options))
+            work.drawings.append(drawing)
+        if options.kinds:
+            said = checkpoint, record, drawing, options.kinds, network.fingerprint
+            work.statements.append(statement_of(*said))
     if options.maps:
         evidence = np.stack([output.evidence for output in outputs])
         work.maps = maps_file([s.key for s in work.sources], evidence)
@@ -173,15 +190,28 @@ def explain_batch(
 _NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EILSEQ, errno.EINVAL}
 
 
-def write_overlay(path: Path, data: bytes):
-    "Write an overlay; RadiographError where its name alone is the trouble"
+def write_overlay(path: Path, data: bytes, what: str = "overlay"):
+    "Write an overlay, or the like; RadiographError where its name alone is the trouble"
     try:
         write_bytes(path, data)
     except OSError as e:
         if e.errno not in _NAMES:
             raise
         reason = os.strerror(e.errno)
-        raise RadiographError(f"its overlay cannot be written ({reason}); rename it") from None
+        raise RadiographError(f"its {what} cannot be written ({reason}); rename it") from None
+
+
+def write_objects(
+    out: Path,
+    stem: str,  # of their paths in it
+    made: tuple[dict[str, bytes], str],  # as from `dicom_objects`
+) -> tuple[dict[str, str], str]:  # the path of each kind, and the note
+    "Write the DICOM objects of a picture; raises RadiographError as `write_overlay`"
+    files, note = made
+    places = {kind: f"{stem}.{kind}.dcm" for kind in files}
+    for kind, place in places.items():
+        write_overlay(out / place, files[kind], "DICOM object")
+    return places, note
 
 # %% ../../nbs/7_infer/06_folder.ipynb #72eb7913
 def overlay_place(sources: Sources, key: str, options: Options) -> str | None:
@@ -217,8 +247,27 @@ def write_overlays(out: Path, work: Work):
             work.drawn[i] = False, f"{plain_name(record['image_name'])}: {e}"
 
 
+def write_all_objects(out: Path, sources: Sources, work: Work):
+    "Write DICOM objects that are here and not written yet"
+    for i, (source, (fine, made)) in enumerate(zip(work.sources, work.objects)):
+        try:
+            if fine:
+                work.objects[i] = True, write_objects(out, sources.overlay(source.key), made)
+        except RadiographError as e:
+            work.objects[i] = False, f"{plain_name(source.key)}: {e}"
+
+
+def with_objects(record: dict, answered: tuple) -> dict:
+    "A record that names a picture's DICOM objects, or says in a line why there are none"
+    fine, result = answered
+    record["dicom"], record["dicom_note"] = result if fine else ({}, result)
+    return record
+
+
 def finished_batch(work: Work) -> dict:
     "The batch for the record file"
+    for record, answered in zip(work.records, work.objects):
+        with_objects(record, answered)
     drawn = work.drawn or [(True, None)] * len(work.records)
     failed = [
         {"image_name": record["image_name"], "reason": why}
@@ -264,8 +313,9 @@ class LocalEngine:
         depth = 1 + -(-2 * max(self.workers, 1) // self.options.batch_size)
         with Readers(self.workers) as self.readers, half_the_threads(self.workers > 0):
             read = ahead(parts, self._read, depth)
-            for work, overlays in ahead(map(self._explain, read), self._draw, depth):
+            for work, overlays, objects in ahead(map(self._explain, read), self._draw, depth):
                 work.drawn = [overlay.result() for overlay in overlays]
+                work.objects = [each.result() for each in objects]
                 yield finished_batch(work)
 
     def _read(self, part):
@@ -287,15 +337,32 @@ class LocalEngine:
                 work.sources, work.pictures, work.drawings, work.records
             )
         ]
-        work.drawings, work.pictures = [], []  # no longer needed here
-        return work, overlays
+        objects = self._make_objects(work)
+        work.drawings, work.pictures, work.statements = [], [], []  # no longer needed here
+        return work, overlays, objects
+
+    def _make_objects(self, work):
+        stems = (self.sources.overlay(s.key) for s in work.sources)
+        return [
+            self.readers.submit(
+                OBJECTS,
+                *(source, picture, statement, self.sources.key),
+                then=partial(write_objects, self.out, stem),
+            )
+            for source, picture, statement, stem in zip(
+                work.sources, work.pictures, work.statements, stems
+            )
+        ]
 
 # %% ../../nbs/7_infer/06_folder.ipynb #c38f57f8
-def _promised(out: Path) -> Callable:
-    "Whether the files that a record names are there"
+def _promised(out: Path, options: Options) -> Callable:
+    "Whether the files that a record names are there, and DICOM objects were made if asked for"
 
     def whole(record):
+        if options.kinds and "dicom" not in record:
+            return False
         files = [out / record[k] for k in ("overlay", "maps") if record.get(k)]
+        files += [out / place for place in record.get("dicom", {}).values()]
         return all(f.is_file() and f.stat().st_size for f in files)
 
     return whole
@@ -328,7 +395,7 @@ def run(
     stages = engine(checkpoint, sources, out, options, workers=workers, device=device)
     note = run_note(checkpoint, sources, options)
     with open_run(out, note, resume) as path, disk_errors(lambda: Index(path).done):
-        index = Index(path, _promised(out))
+        index = Index(path, _promised(out, options))
         finished = stages(_unfinished(sources, options.batch_size, index))
         bar = progress_bar(None, "explaining", count, progress, "picture", index.done)
         try:
@@ -366,6 +433,7 @@ def explain_one(
     options: Options,
     device: str,
     readers: Readers,
+    key: bytes = b"",  # of pseudonyms, for DICOM objects
 ) -> tuple[dict, Path]:  # the record, and the file it is written to
     "Explain one picture, and write its record, overlay and evidence; raises RadiographError"
     out, network = Path(output_dir), Network(checkpoint, device, options.precision)
@@ -381,5 +449,9 @@ def explain_one(
         write_bytes(out / record["overlay"], data)
     if work.maps:
         write_bytes(out / record["maps"], work.maps)
+    for statement in work.statements:
+        then = partial(write_objects, out, f"{stem}_gradcam")
+        asked = (source, seen.picture, statement, key)
+        with_objects(record, readers.submit(OBJECTS, *asked, then=then).result())
     write_json(out / f"{stem}.json", record)
     return record, out / f"{stem}.json"

@@ -148,9 +148,8 @@ class Inference(_Concluded):
         c, verdict = self._class(class_idx), self.verdict
         if class_idx is not None:
             verdict = verdict.of_class(self.checkpoint.class_names[c], float(self.probs[c]))
-        absolute = normalize == "absolute"
-        choices = {"absolute": absolute, "interpolation": interpolation}
-        return drawing_for(self.checkpoint, self.centred, c, verdict, **choices)
+        seen, absolute = (self.checkpoint, self.centred, c, verdict), normalize == "absolute"
+        return drawing_for(*seen, absolute, interpolation=interpolation)
 
     def _class(self, asked: int | str | None) -> int:
         return self.class_idx if asked is None else class_index(asked, self.checkpoint.class_names)

@@ -143,6 +143,11 @@ class Network:
             raise RunError(f"the device '{self.device}' cannot be used ({reason})") from None
 
     @cached_property
+    def fingerprint(self) -> str:
+        "Of the checkpoint; made once, because it reads every weight"
+        return self.checkpoint.fingerprint
+
+    @cached_property
     def _quick(self) -> Checkpoint:
         "Made at the first batch, when readers are at work on the next"
         return replace(self.checkpoint, net=quick_net(self.checkpoint.net, self.device, self.dtype))

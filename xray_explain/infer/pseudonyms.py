@@ -67,4 +67,4 @@ def pseudonymised(sources: Sources, key: bytes) -> Sources:
         return (Source(pseudonym(key, s.key), s.place) for s in sources)
 
     name, identity = "pseudonymised", pseudonym(key, sources.identity)
-    return Sources(name, identity, listing, passed_over=sources.passed_over)
+    return Sources(name, identity, listing, passed_over=sources.passed_over, key=key)

@@ -89,6 +89,8 @@ def flat(record: dict) -> dict:
         "checkpoint": record["checkpoint"],
         "overlay": record.get("overlay"),
         "maps": record.get("maps"),
+        "dicom": "; ".join((record.get("dicom") or {}).values()),
+        "dicom_note": record.get("dicom_note"),
     }
 
 # %% ../../nbs/7_infer/04_results.ipynb #4cdc9ce7

@@ -67,6 +67,7 @@ class Sources:
     listing: Callable[[], Iterator[Source]]
     shared: frozenset = field(default=frozenset())  # digests of stems that several pictures have
     passed_over: Mapping[str, int] = field(default_factory=dict)  # files beside them, by kind
+    key: bytes = field(default=b"", repr=False)  # of pseudonyms; b"": their names are their own
 
     def __iter__(self) -> Iterator[Source]:
         return self.listing()
