@@ -211,7 +211,8 @@ def _hot_part(heat: np.ndarray, threshold: float) -> tuple[slice, slice]:
     parts = []
     for axis in (1, 0):
         at = np.flatnonzero(hot.any(axis))
-        parts.append(slice(max(at[0] - 2, 0), at[-1] + 3) if len(at) else slice(0, 0))
+        ends = (max(int(at[0]) - 2, 0), int(at[-1]) + 3) if len(at) else (0, 0)
+        parts.append(slice(*ends))
     return parts[0], parts[1]
 
 
@@ -282,7 +283,7 @@ def draw_tags(
         return image
     canvas = Image.fromarray(image)
     draw, size = ImageDraw.Draw(canvas), round(max(11, 0.02 * max(image.shape[:2])))
-    taken = [tag.box for tag in tags]
+    taken: list[tuple[float, float, float, float]] = [tag.box for tag in tags]
     for tag in tags:
         wide, high = text_width(tag.text, size) + 0.6 * size, 1.3 * size
         x, y = _free_place(tag, (wide, high), image.shape[:2], taken)

@@ -172,7 +172,7 @@ def snippet(
     look: Look,
     sources: dict,  # what the view was made of: checkpoint and data, where they were named
     file: str = "",  # the reader's own file, which the snippet cannot hold
-    threshold: float = Look.threshold.default_value,  # with which the classifier comes
+    threshold: float = 0.5,  # with which the classifier comes, see `usual_threshold`
 ) -> str:
     "Python that shows the same again"
     sources, said = _short_list(look.case_idx, sources)
