@@ -452,7 +452,10 @@ def evidence_scale(
     pictures: torch.Tensor,  # (N, h, w) uint8
     labels: torch.Tensor,  # (N,) true classes, or (N, C) bool of findings
 ) -> tuple[float, ...]:
-    "Per class, the 95th percentile of its positive centred local logits on its pictures; or 1"
+    """Per class, the local logit of full colour, from its centred local logits on its pictures
+
+    The 95th percentile of those that are positive, or the median of the pictures' highest where
+    that is more; 1 where a class has no pictures, or nothing positive"""
     number = len(checkpoint.class_names)
     shown = labels if labels.ndim == 2 else labels[:, None] == torch.arange(number)
     return tuple(_class_scale(checkpoint, pictures[shown[:, c]], c) for c in range(number))
@@ -466,8 +469,9 @@ def _class_scale(checkpoint: Checkpoint, pictures: torch.Tensor, c: int) -> floa
         answer = explain(checkpoint.net, batch, activation=checkpoint.activation)
         maps.append(answer.centred[:, c].cpu())
     evidence = torch.cat(maps)
-    positive = evidence[evidence > 0] * evidence.shape[1] * evidence.shape[2]
-    return float(np.percentile(positive, 95)) if len(positive) else 1.0
+    local = (evidence * evidence.shape[1] * evidence.shape[2]).numpy()
+    positive, highest = local[local > 0], local.max((1, 2))
+    return float(max(np.percentile(positive, 95), np.median(highest))) if len(positive) else 1.0
 
 # %% ../../nbs/4_model/08_training.ipynb #6a0b8e29
 def draw_curve(history: list, path: Path):
