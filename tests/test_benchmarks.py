@@ -26,6 +26,7 @@ SMALL = {
         "--body test_efficientnet --size 64 --batch 2 --rounds 1 --strides 8",
         "fine.test_efficientnet, 8 pixels",
     ),
+    "dicom_objects": ("--size 300 240 --rounds 1", "| seg |"),
     "folder_memory": (
         "--images 4 8 --size 100 --workers 1 --architecture test_efficientnet",
         "| 8 |",

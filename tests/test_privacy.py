@@ -341,3 +341,49 @@ def test_pseudonyms_leave_no_name(model, picture, cli, tmp_path):
         tmp_path / "x" / "key",
     )
     assert status == 1 and "keep it in another folder" in said and not (tmp_path / "x").exists()
+
+
+def test_patient_values_are_in_dicom_objects_and_nowhere_else(model, cli, tmp_path):
+    "Objects for a PACS carry the patient of their film; with a key they carry nobody's"
+    folder, key = tmp_path / "in", tmp_path / "mine" / "key"
+    folder.mkdir()
+    key.parent.mkdir()
+    data = planted()[0]
+    (folder / "film.dcm").write_bytes(data)
+    (folder / "cut.dcm").write_bytes(data[: len(data) // 2])
+    film = pydicom.dcmread(BytesIO(data))
+    common = ["--checkpoint", model[1], "--dicom-out", "sc,gsps,sr,seg"]
+    told, ways = (
+        {},
+        {
+            "apart": ["--input-dir", folder, "--workers", 1],
+            "here": ["--input-dir", folder, "--workers", 0],
+            "one": ["--image", folder / "film.dcm"],
+        },
+    )
+    for name, what in ways.items():
+        for hidden in (False, True):
+            out = tmp_path / ("hidden" if hidden else "open") / name
+            more = ["--pseudonymise", key] if hidden else []
+            told[f"said of {name} {hidden}"] = cli(
+                "--debug", "infer", *what, *common, *more, "--output-dir", out
+            )[1].encode()
+            objects = {p.name: pydicom.dcmread(p) for p in out.rglob("*.dcm")}
+            assert len(objects) == 4, told
+            for path, ds in objects.items():
+                same = ds.PatientID == film.PatientID, ds.PatientName == film.PatientName
+                same += (ds.StudyInstanceUID == film.StudyInstanceUID,)
+                assert same == (not hidden,) * 3, path
+                assert (film.SOPInstanceUID in str(ds)) != hidden, path
+                if hidden:
+                    assert (
+                        ds.PatientID == ds.PatientName != "" and ds.PatientIdentityRemoved == "YES"
+                    )
+    assert b"film_gradcam.seg.dcm" in told["said of one False"]
+    texts = every_text(tmp_path / "hidden") | told
+    texts |= {k: v for k, v in every_text(tmp_path / "open").items() if not k.endswith(".dcm")}
+    searched = search(texts, "DICOM objects")
+    print(f"{searched:,} bytes searched")
+    assert searched > 50_000
+    for path in (tmp_path / "open").rglob("*.dcm"):
+        assert MARK.search(path.read_bytes()), path.name

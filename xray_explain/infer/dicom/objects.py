@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['dicom_objects']
 
-# %% ../../../nbs/7_infer/5_dicom/08_objects.ipynb #f6887f56
+# %% ../../../nbs/7_infer/5_dicom/08_objects.ipynb #a96ab659
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ import pydicom
 from ...draw.overlay import unit_range
 from .capture import capture, dicom_file
 from .document import document
-from .identity import film_header, pseudonymised_film
+from .identity import film_header, joined, pseudonymised_film
 from .presentation import presentation
 from .regions import film_map, film_regions
 from .segments import segments
@@ -52,7 +52,7 @@ def _tried(make: Callable, kind: str, notes: list[str]):
         notes.append(f"no {kind}: {type(e).__name__} while it was made; report this")
     return None
 
-# %% ../../../nbs/7_infer/5_dicom/08_objects.ipynb #1d7b8206
+# %% ../../../nbs/7_infer/5_dicom/08_objects.ipynb #ba20a5d2
 def _overlay(source: Source, picture: np.ndarray | None, statement: Statement) -> np.ndarray:
     "The overlay as it is written beside; `picture` as for `draw`"
     side = statement.drawing.side
@@ -83,7 +83,7 @@ def _files(
     with _silent():
         makers = _makers(film, statement, overlay)
         made = {
-            kind: _tried(lambda: dicom_file(makers[kind]()), kind, notes)
+            kind: _tried(lambda: dicom_file(joined(makers[kind](), film)), kind, notes)
             for kind in statement.kinds
             if kind in makers
         }

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['LISTED', 'contour_words', 'spoken_lines', 'text_value', 'presentation']
 
-# %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #0d313c27
+# %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #4f2490d1
 from fractions import Fraction
 
+import numpy as np
 import pydicom
 
 from ...data.cases import NORMAL
@@ -19,7 +20,7 @@ from ...read.grayscale import inverted
 from ...read.pixels import RadiographError
 from ...wording import RESEARCH_USE
 
-# %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #04070e12
+# %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #83284a7f
 LISTED = 20  # regions with a number and a size of their own; more are counted
 
 
@@ -37,11 +38,11 @@ def contour_words(statement: Statement, regions: list[FilmRegion]) -> str:
     shown, threshold = statement.verdict.shown, statement.drawing.threshold
     if threshold is None:
         return f"No contour: {_no_threshold(statement)}"
-    level = f"the validated threshold, a local logit of {threshold:.3g}"
+    level = f"the validated threshold (local logit {threshold:.3g})"
     if not regions:
         return f"No contour: no evidence for {shown} reaches {level}"
     more = f" {len(regions) - LISTED} more have no number." if len(regions) > LISTED else ""
-    return f"Contour: evidence for {shown} from {level}, on.{more}"
+    return f"Contour: evidence for {shown} at or above {level}.{more}"
 
 
 def spoken_lines(statement: Statement, regions: list[FilmRegion]) -> list[str]:
@@ -97,7 +98,38 @@ def _annotations(film: pydicom.Dataset, statement: Statement, regions: list[Film
         )
     return [lines, words], annotations
 
-# %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #0bfeb604
+# %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #b9f1357a
+def _one_grey_scale(film: pydicom.Dataset) -> pydicom.Dataset:
+    "The film with the grey scale that the overlay has: its first table or window, whole rescale"
+    plain = pydicom.Dataset(film)
+    if "VOILUTSequence" in plain:
+        plain.VOILUTSequence = plain.VOILUTSequence[:1]
+        for keyword in ("WindowCenter", "WindowWidth", "VOILUTFunction"):
+            plain.pop(keyword, None)
+    if "ModalityLUTSequence" in plain:
+        for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType"):
+            plain.pop(keyword, None)
+    elif "RescaleSlope" in plain or "RescaleIntercept" in plain:
+        plain.setdefault("RescaleSlope", 1)
+        plain.setdefault("RescaleIntercept", 0)
+        plain.setdefault("RescaleType", "US")
+    else:
+        plain.pop("RescaleType", None)
+    return plain
+
+
+def _full_range(ds: pydicom.Dataset, film: pydicom.Dataset):
+    "A table of 10 to 15 bits at the 16 that a state has; highdicom leaves it dark, in their range"
+    if "VOILUTSequence" not in film or "SoftcopyVOILUTSequence" not in ds:
+        return
+    bits = int(film.VOILUTSequence[0].LUTDescriptor[2])
+    table = ds.SoftcopyVOILUTSequence[0].VOILUTSequence[0]
+    if 8 < bits < 16 and table.LUTDescriptor[2] == 16:
+        values = np.frombuffer(table.LUTData, "<u2").astype(np.float64)
+        scaled = np.rint(values * (65535 / (2**bits - 1))).clip(0, 65535)
+        table.LUTData = scaled.astype("<u2").tobytes()
+
+# %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #0e251833
 def presentation(
     film: pydicom.Dataset,  # as from `film_header`
     statement: Statement,
@@ -111,7 +143,7 @@ def presentation(
         raise RadiographError("a presentation state of this kind is for grey films, not for colour")
     layers, annotations = _annotations(film, statement, regions)
     ds = GrayscaleSoftcopyPresentationState(
-        [film],
+        [_one_grey_scale(film)],
         content_label="EVIDENCE",
         content_description=RESEARCH_USE,
         graphic_layers=layers,
@@ -122,6 +154,7 @@ def presentation(
         specific_character_set=film.SpecificCharacterSet,
         **shared_values(film, statement, "gsps"),
     )
+    _full_range(ds, film)
     rows, columns = statement.shape
     aspect = Fraction(rows * int(film.Columns), columns * int(film.Rows)).limit_denominator(1000)
     for area in ds.DisplayedAreaSelectionSequence:
