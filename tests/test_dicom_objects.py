@@ -369,3 +369,15 @@ def test_a_viewer_renders_film_and_report(kind, bright, program, tmp_path):
         "Visual explanation",
     ):
         assert told in text, told
+
+
+@pytest.mark.slow
+def test_objects_of_real_films_are_valid(bright, program, shared, tmp_path):
+    films = {p.name: p.read_bytes() for p in sorted((shared / "radiographs" / "dicom").iterdir())}
+    records = explained(bright, tmp_path, films)
+    assert len(films) > 4 and all(len(record["dicom"]) == 4 for record in records.values())
+    for record in records.values():
+        assert record["dicom_note"] == ""
+        for path in record["dicom"].values():
+            told = program("dciodvfy", tmp_path / "out" / path, status=None)
+            assert "Error" not in told, (path, told)

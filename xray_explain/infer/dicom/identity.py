@@ -31,7 +31,7 @@ def uid_of(
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
     return f"2.25.{UUID(bytes=digest, version=5).int}"
 
-# %% ../../../nbs/7_infer/5_dicom/02_identity.ipynb #f1ec2545
+# %% ../../../nbs/7_infer/5_dicom/02_identity.ipynb #77d7621f
 _PATIENT = "PatientName PatientID IssuerOfPatientID PatientBirthDate PatientSex".split()
 _STUDY = (
     "StudyID StudyDate StudyTime AccessionNumber ReferringPhysicianName StudyDescription PatientAge"
@@ -113,6 +113,7 @@ def _film(source: pydicom.Dataset, notes: list[str]) -> pydicom.Dataset:
             setattr(film, keyword, value)
         elif keyword in _AT_LEAST_EMPTY:
             setattr(film, keyword, "")
+    unusable = [keyword for keyword in unusable if keyword != "RescaleType"]  # a unit, if at all
     if unusable:
         names = ", ".join(unusable)
         notes.append(f"values of its header that cannot be used were left out: {names}")
