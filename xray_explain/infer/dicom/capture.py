@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['dicom_file', 'capture']
 
-# %% ../../../nbs/7_infer/5_dicom/04_capture.ipynb #7d92812f
+# %% ../../../nbs/7_infer/5_dicom/04_capture.ipynb #2dd5a64b
 from io import BytesIO
 
 import numpy as np
@@ -15,6 +15,7 @@ from pydicom.uid import JPEGLSLossless
 
 from .identity import MAKER, completed, shared_values, short_text
 from .statement import Statement
+from ...read.dicom import OVERLAY
 from ...wording import RESEARCH_USE
 
 # %% ../../../nbs/7_infer/5_dicom/04_capture.ipynb #adb0498f
@@ -24,7 +25,7 @@ def dicom_file(ds: pydicom.Dataset) -> bytes:
     pydicom.dcmwrite(file, ds, enforce_file_format=True)
     return file.getvalue()
 
-# %% ../../../nbs/7_infer/5_dicom/04_capture.ipynb #3796bb83
+# %% ../../../nbs/7_infer/5_dicom/04_capture.ipynb #4fd3c550
 _LOSSY = (
     "LossyImageCompression",
     "LossyImageCompressionRatio",
@@ -72,7 +73,7 @@ def capture(
     )
     ds.PatientOrientation = film.get("PatientOrientation") or ""
     ds.ConversionType, ds.BurnedInAnnotation = "WSD", "YES"  # by a workstation; words are in it
-    ds.ImageType = ["DERIVED", "SECONDARY", "", "HEATMAP"]
+    ds.ImageType = ["DERIVED", "SECONDARY", "", OVERLAY]  # by which our reader refuses it
     ds.DerivationDescription = short_text(f"{statement.drawing.caption}. {RESEARCH_USE}", 1024)
     ds.SourceImageSequence = [_source_item(film)]
     ds.SecondaryCaptureDeviceManufacturer = MAKER
