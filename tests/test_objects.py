@@ -30,9 +30,9 @@ def modules():
 
 
 def fields_of(cls: type) -> dict[str, str]:
-    "Fields of a dataclass or a named tuple with their annotations"
+    "Fields of a dataclass that its repr shows, or of a named tuple, with their annotations"
     if dataclasses.is_dataclass(cls):
-        return {f.name: str(f.type) for f in dataclasses.fields(cls)}
+        return {f.name: str(f.type) for f in dataclasses.fields(cls) if f.repr}
     return {name: str(cls.__annotations__.get(name)) for name in getattr(cls, "_fields", ())}
 
 
@@ -54,6 +54,11 @@ def test_a_generated_repr_is_recognised():
         def __repr__(self):
             return "Short"
 
+    @dataclasses.dataclass
+    class Hidden:
+        a: np.ndarray = dataclasses.field(repr=False)
+
+    assert not fields_of(Hidden)
     assert writes_everything(Plain) and not writes_everything(Short)
     assert fields_of(Plain) == {"a": str(np.ndarray)} and LARGE.search(str(np.ndarray))
 

@@ -167,4 +167,5 @@ def test_the_shortest_use_in_the_docstring_works(tmp_path, monkeypatch):
     names: dict = {}
     exec("\n".join(line.removeprefix("    ") for line in code.splitlines()), names)
     assert names["inference"].prediction in names["checkpoint"].class_names
-    assert names["x"].shape == (1, 3, 224, 224)
+    size = names["checkpoint"].preprocessing.size
+    assert names["x"].shape == (1, 3, *size)
