@@ -65,14 +65,14 @@ def test_the_threshold_lies_within_the_colours_of_every_shipped_model(name):
 
 
 def test_a_fracture_does_not_drown_in_full_colour(fractures, films):
-    "With full colour at the fitted 7.24 one pixel in 25 of the film would look like the hottest"
+    "With full colour at the fitted scale one pixel in 50 of the film would look like the hottest"
     inference = infer_image(fractures, films / FRACTURE)
     shape, maps = inference.radiograph.shape, inference.centred
     fitted = replace(fractures, localization={})
     full, before = (
         (heatmap_of(c, maps, "Fractured", shape) > 0.99).mean() for c in (fractures, fitted)
     )
-    assert full < 0.005 < 0.03 < before, (before, full)
+    assert full < 0.005 < 0.02 < before, (before, full)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
@@ -84,22 +84,26 @@ def test_records_and_overlays_list_the_regions(fractures, films, tmp_path, inter
         r["image_name"]: r for r in json.loads((tmp_path / "batch_results.json").read_text())
     }
     rows = {r["image_name"]: r for r in csv.DictReader(open(tmp_path / "batch_results.csv"))}
-    (region,) = records[FRACTURE]["regions"]
+    regions = records[FRACTURE]["regions"]
     inference = infer_image(fractures, films / FRACTURE)
     local = inference.centred[1] * inference.centred[1].size
     hot = local[local >= validated_threshold(fractures)]
-    assert region["share"] == pytest.approx(hot.sum() / local[local > 0].sum(), abs=1e-5)
-    assert region["cells"] == len(hot) and region["peak"] == pytest.approx(hot.max(), rel=1e-5)
-    left, top, right, bottom = region["box"]
+    share = sum(region["share"] for region in regions)
+    assert share == pytest.approx(hot.sum() / local[local > 0].sum(), abs=1e-5)
+    assert sum(region["cells"] for region in regions) == len(hot)
+    hottest = max(regions, key=lambda region: region["peak"])
+    assert hottest["peak"] == pytest.approx(hot.max(), rel=1e-5)
+    left, top, right, bottom = hottest["box"]
     x, y = records[FRACTURE]["peak_xy"]
     assert left <= x < right and top <= y < bottom
-    assert rows[FRACTURE]["regions"] == "1"
-    assert float(rows[FRACTURE]["regions_share"]) == pytest.approx(region["share"], abs=1e-5)
+    assert rows[FRACTURE]["regions"] == str(len(regions))
+    assert float(rows[FRACTURE]["regions_share"]) == pytest.approx(share, abs=1e-5)
     # `Normal` has no threshold, so nothing is counted, which is not the same as none
     assert records[HEALTHY]["regions"] is None and rows[HEALTHY]["regions"] == ""
     overlay = tmp_path / records[FRACTURE]["overlay"]
     words = Image.open(overlay).info["Description"]
-    for part in ("white line at the 69", "in region 1", "Model fractures", "operating point"):
+    line = f"white line at the {validated_threshold(fractures):.3g}"
+    for part in (line, "in region 1", "Model fractures", "operating point"):
         assert part in words, (part, words)
     assert "region" not in Image.open(tmp_path / records[HEALTHY]["overlay"]).info["Description"]
     assert np.array_equal(
