@@ -125,8 +125,9 @@ def measure(page, folder, rounds):
 
 @contextmanager
 def shown(data, screen):
-    "The view of a folder, on a page of this width and height"
-    command = [Path(sys.executable).parent / "xray-explain", "view", "--no-browser", "--data", data]
+    "The view of a folder of phantoms, on a page of this width and height"
+    command = [Path(sys.executable).parent / "xray-explain", "view", "--no-browser"]
+    command += ["--data", data, "--checkpoint", "bone_phantoms"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         url = next(
