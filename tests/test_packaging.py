@@ -65,6 +65,15 @@ def test_what_reads_pictures_does_without_torch(module):
     assert told == "False\n"
 
 
+def test_processes_that_read_and_draw_start_light():
+    "Each of them imports this before its first picture; tables took it four times as long"
+    code = "import sys, xray_explain.infer.record\nprint(*{m.split('.')[0] for m in sys.modules})"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert not ((HEAVY - {"cv2"}) | {"openpyxl", "requests"}) & {*told.split()}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     "The sdist, the wheel made from it, and the wheel made from the repository, all without a network"

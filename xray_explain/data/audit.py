@@ -19,7 +19,6 @@ from scipy.optimize import linear_sum_assignment
 
 from xray_explain.data.cases import (
     FLAGS,
-    NORMAL,
     SITES,
     SUBTYPES,
     VIEWS,
@@ -49,6 +48,7 @@ from xray_explain.read.outlines.annotation import (
 )
 from ..read.pixels import suffix_of
 from ..terminal import progress_bar
+from ..wording import NORMAL
 
 # %% ../../nbs/2_data/06_audit.ipynb #0f2d414d
 class Finding(NamedTuple):

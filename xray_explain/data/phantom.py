@@ -29,14 +29,14 @@ from xray_explain.data.anatomy import (
     project,
     signal,
 )
-from .cases import BTXRD_CLASSES, BTXRD_COLUMNS, NORMAL
+from .cases import BTXRD_CLASSES, BTXRD_COLUMNS
 from .confounder import Confounder, plant
 from .lesions import KINDS, Site, draw_site, localise
 from ..display import short_repr
 from ..files import atomic_path, sole_writer, write_table
 from ..read.outlines.annotation import LABELME, Annotation, Lesion, write_annotation
 from ..terminal import progress_bar
-from ..wording import one_of
+from ..wording import NORMAL, one_of
 
 # %% ../../nbs/2_data/10_phantom.ipynb #a28ad632
 OUTLINE_BOUND = 0.02  # of the display's range

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 from PIL.PngImagePlugin import PngInfo, putchunk
 
-from ..data.cases import NORMAL
 from ..display import short_repr
 from xray_explain.draw.overlay import (
     Tag,
@@ -41,7 +40,7 @@ from ..read.preprocessing import Preprocessing
 from ..read.processes import times_memory
 from ..read.radiograph import Radiograph, read_radiograph
 from ..read.sources import Source, content
-from ..wording import RESEARCH_USE, findings_text, one_of
+from ..wording import NORMAL, RESEARCH_USE, findings_text, one_of
 
 # %% ../../nbs/7_infer/01_record.ipynb #1899eb59
 @short_repr()

@@ -8,9 +8,8 @@ __all__ = ['LISTED', 'BURNED_IN', 'BURNED_IN_FLAG', 'CANNOT_TELL', 'verdict_text
 # %% ../../nbs/7_infer/00_verdict.ipynb #be95de42
 from dataclasses import dataclass, replace
 
-from ..data.cases import NORMAL
 from ..evidence.activation import activation_of
-from ..wording import NO_FINDING, UNLIKE_TRAINING, probability_text
+from ..wording import NO_FINDING, NORMAL, UNLIKE_TRAINING, probability_text
 
 # %% ../../nbs/7_infer/00_verdict.ipynb #41d42b0f
 LISTED = 4  # findings named in a verdict, the likeliest; the record has them all

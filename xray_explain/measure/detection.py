@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..data.cases import NORMAL
 from ..display import short_repr
 from ..evidence.activation import activation_of
 from ..evidence.heatmap import enlarge
@@ -22,6 +21,7 @@ from .bootstrap import SMALLEST, estimate, group_weights, independent
 from .localization import ANY, SIZES, per_cent, thirds
 from .overlap import lesion_parts
 from .study import Study
+from ..wording import NORMAL
 
 # %% ../../nbs/6_measure/16_detection.ipynb #cb987479
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from ..data.cases import NORMAL
 from ..evidence.heatmap import enlarge
 from .baselines import centred_gaussian, hot_anywhere, localize_baselines
 from .bootstrap import SMALLEST, estimate, group_weights, resampled_ratio
@@ -22,7 +21,7 @@ from .cache import cached_table
 from .overlap import covered_share, hot_figures, hot_regions, relative_heatmap
 from .study import Study, case_rows, localization_records
 from .thresholds import chosen_thresholds
-from ..wording import meant_name
+from ..wording import NORMAL, meant_name
 
 # %% ../../nbs/6_measure/09_localization.ipynb #e22a3bf5
 def outlined_arrays(study: Study) -> tuple[np.ndarray, np.ndarray]:

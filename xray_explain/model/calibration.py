@@ -16,11 +16,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_curve
 
-from ..data.cases import NORMAL
 from ..evidence.activation import USUAL_THRESHOLD, activation_of, as_pairs
 from ..evidence.head import as_logits, find_ending
 from .checkpoint import Checkpoint
 from .novelty import fit_novelty, stage_means
+from ..wording import NORMAL
 
 # %% ../../nbs/4_model/09_calibration.ipynb #75cb9571
 def mean_nll(

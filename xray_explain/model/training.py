@@ -27,7 +27,7 @@ from timm.models import group_modules
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from ..data.cases import NORMAL, Cases
+from ..data.cases import Cases
 from ..evidence.cam import evidence_maps, explain
 from ..files import InUse, atomic_path, six_digits, sole_writer, write_json
 from xray_explain.model.batches import (
@@ -50,7 +50,7 @@ from .recipe import Recipe
 from .weights import CheckpointError
 from ..read.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ..terminal import progress_bar, say
-from ..wording import RESEARCH_USE
+from ..wording import NORMAL, RESEARCH_USE
 
 # %% ../../nbs/4_model/08_training.ipynb #9d3ae5bf
 def preprocessing_of(recipe: Recipe) -> Preprocessing:

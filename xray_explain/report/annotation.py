@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..data.cases import NORMAL
 from ..draw.charts import draw_agreement, draw_froc
 from ..draw.page import save_figure
 from ..evidence.activation import activation_of
@@ -30,7 +29,7 @@ from ..measure.study import Study
 from ..measure.thresholds import chosen_thresholds
 from .schema import annotation_schema, write_report
 from .sentences import about, fitted_on, over_all_cases, plain_sentences
-from ..wording import interval_text, is_missing
+from ..wording import NORMAL, interval_text, is_missing
 
 # %% ../../nbs/8_report/04_annotation.ipynb #d8c62897
 def _thresholds(study: Study, fixed: float) -> dict:

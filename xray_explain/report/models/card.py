@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from tabulate import tabulate
 
-from ...data.cases import CAVEATS, NORMAL
+from ...data.cases import CAVEATS
 from ...evidence.activation import activation_of
 from ...files import atomic_path
 from ...model.checkpoint import Checkpoint
@@ -24,7 +24,7 @@ from xray_explain.report.evaluation import (
     operating_table,
     performance_table,
 )
-from ...wording import RESEARCH_USE
+from ...wording import NORMAL, RESEARCH_USE
 
 # %% ../../../nbs/8_report/7_models/01_card.ipynb #0f121c23
 def _model(checkpoint: Checkpoint) -> str:
