@@ -174,7 +174,8 @@ def test_an_outline_on_the_stored_picture_lands(tmp_path):
     values[10:20, 20:40] = 4095
     film = read_radiograph(dicom(values, PixelSpacing=["0.4", "0.2"]))
     assert film.shape == (96, 64) and film.stored_shape == (48, 64)
-    assert film.spacing == pytest.approx((0.2, 0.2))
+    assert (film.spacing.rows, film.spacing.columns) == pytest.approx((0.2, 0.2))
+    assert film.spacing.basis == "unstated"
     for shape, scale in (((48, 64), 1), ((96, 64), [1, 2]), (None, 1)):
         outline = Annotation((Lesion("tumour", "polygon", lesion * scale),), shape, "a.dcm")
         write_annotation(tmp_path / "a.json", outline)

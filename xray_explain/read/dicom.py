@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from .codecs import decoded, stream_of
-from xray_explain.read.grayscale import (
+from xray_explain.read.header.grayscale import (
     bit_layout,
     inverted,
     items,
@@ -32,6 +32,7 @@ from xray_explain.read.grayscale import (
     term,
     through_voi,
 )
+from .header.spacing import Spacing, SpacingHeader, is_length, spacing_of
 from xray_explain.read.pixels import (
     RadiographError,
     by_range,
@@ -49,7 +50,8 @@ _TAGS = (
     "VOILUTFunction WindowCenter WindowWidth PresentationLUTShape PixelSpacing ImagerPixelSpacing "
     "NominalScannedPixelSpacing PixelAspectRatio SharedFunctionalGroupsSequence "
     "PerFrameFunctionalGroupsSequence Modality BodyPartExamined ViewPosition Laterality "
-    "ImageLaterality BurnedInAnnotation ImageType"
+    "ImageLaterality BurnedInAnnotation ImageType PixelSpacingCalibrationType "
+    "EstimatedRadiographicMagnificationFactor"
 ).split()
 
 # %% ../../nbs/1_read/03_dicom.ipynb #868d2e86
@@ -115,28 +117,51 @@ def _facts(
     return facts | {"bits": bit_layout(ds).stored}
 
 # %% ../../nbs/1_read/03_dicom.ipynb #13462c27
-_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_SPACINGS = {  # of a `SpacingHeader` -> the element that holds it
+    "calibrated": "PixelSpacing",
+    "detector": "ImagerPixelSpacing",
+    "film": "NominalScannedPixelSpacing",
+}
+_LONGEST = 2000  # mm of a picture's longer side; a whole leg takes 1300
+
+
+def _spacing_header(
+    ds: pydicom.Dataset,
+    notes: list[str],  # gets a note for each spacing that is none
+) -> SpacingHeader:
+    "What the header states of a pixel's size"
+    pairs = {}
+    for name, tag in _SPACINGS.items():
+        value = numbers(ds, tag)
+        if is_length(value):
+            pairs[name] = (value[0], value[1])
+        elif tag in ds:
+            notes.append(f"its {tag} cannot be used and was left out")
+    factor = numbers(ds, "EstimatedRadiographicMagnificationFactor")
+    kind = term(ds, "PixelSpacingCalibrationType")
+    return SpacingHeader(**pairs, kind=kind, magnification=factor[0] if factor else None)
 
 
 def _spacing(
     ds: pydicom.Dataset,
-) -> tuple[float, float] | None:  # mm between rows and between columns
-    "Calibrated pixel spacing, else the detector's or scanner's, which do not know magnification"
-    for tag in _SPACINGS:
-        value = numbers(ds, tag)
-        if len(value) == 2 and 1e-3 < min(value) and max(value) < 1e3:
-            return value[0], value[1]
-    return None
+    notes: list[str],
+) -> Spacing | None:
+    "A pixel's size and whose millimetres it is in; None where the header states none"
+    spacing = spacing_of(_spacing_header(ds, notes), notes)
+    if spacing and max(spacing.rows * ds.Rows, spacing.columns * ds.Columns) > _LONGEST:
+        notes.append("its pixel spacing makes it longer than 2 m: no millimetres are given")
+        return None
+    return spacing
 
 
 def _aspect(
     ds: pydicom.Dataset,
 ) -> float:
     "How much higher than wide a pixel is, by the spacing, else by PixelAspectRatio"
-    spacing = _spacing(ds) or numbers(ds, "PixelAspectRatio")
-    if len(spacing) != 2 or min(spacing) <= 0:
+    pair = _spacing_header(ds, []).pair or numbers(ds, "PixelAspectRatio")
+    if len(pair) != 2 or min(pair) <= 0:
         return 1.0
-    return spacing[0] / spacing[1]
+    return pair[0] / pair[1]
 
 # %% ../../nbs/1_read/03_dicom.ipynb #80b142e3
 _SYNTAX = "1.2.840.10008.1.2.4."
@@ -468,13 +493,12 @@ def read_dicom(
         _check_kind(ds, notes)
         _check_dicom(ds)
         _complete(ds)
-        if _spacing(ds) is None and any(tag in ds for tag in _SPACINGS):
-            notes.append("its pixel spacing cannot be used and was left out")
+        spacing = _spacing(ds, notes)
         pixels = _decoded(ds, notes)
         return {
             "pixels": pixels,
             "format": "DICOM",
-            "spacing": _spacing(ds),
+            "spacing": spacing,
             "aspect": _aspect(ds),
             "facts": _facts(ds) | {"transfer_syntax": _syntax_name(ds.file_meta.TransferSyntaxUID)},
             "notes": tuple(notes),

@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from ..display import Thumbnail, card, safely_html
 from .codecs import HEAD, PICTURES, decoded, kind_of, stream_of
 from .geometry import resized, square_shape
+from .header.spacing import Spacing
 from xray_explain.read.pixels import (
     FORMATS,
     MAX_PIXELS,
@@ -47,7 +48,7 @@ class Radiograph:
     pixels: np.ndarray  # (H, W) float32 in [0, 1]; fewer than the file's where it was read reduced
     name: str  # the file's name, without its folder
     format: str  # 'JPEG', 'PNG', 'TIFF', 'BMP', 'JPEG 2000', 'JPEG XL' or 'DICOM'
-    spacing: tuple[float, float] | None = None  # mm between rows and between columns, where known
+    spacing: Spacing | None = None  # of `shape`: mm a pixel and whose they are, where known
     facts: dict = field(default_factory=dict)  # how it was acquired; only terms from fixed lists
     file_shape: tuple[int, int] | None = None  # where `pixels` were read reduced
     orientation: int = 1  # EXIF's, 1 to 8, by which the stored picture was turned upright
@@ -90,10 +91,9 @@ def contact_print(
 def _as_card(film: Radiograph) -> str:
     "What a notebook shows: the picture in small, and what is doubtful about it"
     rows, columns = film.shape
-    spacing = [f"{mm:.3g} mm" for mm in film.spacing or ()]
     lines = [
         f"{film.format}, {rows} x {columns} pixels",
-        f"{' x '.join(spacing)} a pixel" if spacing else "",
+        str(film.spacing or ""),
         NOT_DRAWN if film.burned_in else "",
         *film.notes,
     ]
@@ -314,7 +314,7 @@ def _squared(
     stored, spacing = fields["pixels"].shape, fields["spacing"]
     square = square_shape(stored, aspect, MAX_PIXELS)
     if spacing:
-        spacing = tuple(mm * n / m for mm, n, m in zip(spacing, stored, square))
+        spacing = spacing.resampled(stored, square)
     note = (
         f"its pixels are {aspect:.3g} times as high as wide: made square, "
         f"{square[1]} x {square[0]} from {stored[1]} x {stored[0]}"

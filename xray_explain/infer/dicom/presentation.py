@@ -11,14 +11,13 @@ from fractions import Fraction
 import numpy as np
 import pydicom
 
-from ...data.cases import NORMAL
 from ...draw.overlay import OUTLINE
 from .identity import completed, shared_values, short_text
 from .regions import FilmRegion
 from .statement import Statement
-from ...read.grayscale import inverted
+from ...read.header.grayscale import inverted
 from ...read.pixels import RadiographError
-from ...wording import RESEARCH_USE
+from ...wording import NORMAL, RESEARCH_USE
 
 # %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #83284a7f
 LISTED = 20  # regions with a number and a size of their own; more are counted
