@@ -35,6 +35,7 @@ from xray_explain.evidence.heatmap import (
 from ..evidence.regions import NUMBERED, Region, region_words, regions_of, share_text
 from .verdict import Verdict, verdict_on
 from ..read.geometry import Geometry, resized, shown_shape
+from ..read.header.spacing import Spacing
 from ..read.pixels import plain_name
 from ..read.preprocessing import Preprocessing
 from ..read.processes import times_memory
@@ -53,6 +54,7 @@ class NetworkInput:
     burned_in: bool | None = None  # text is part of the picture; None where its header says nothing
     picture: np.ndarray | None = None  # `carried_picture`
     notes: tuple[str, ...] = ()  # what is doubtful about the reading, a line each
+    spacing: Spacing | None = None  # of `shape`: mm a pixel, and whose they are
 
 # %% ../../nbs/7_infer/01_record.ipynb #f6cf96fd
 @short_repr()
@@ -113,15 +115,17 @@ def region_threshold(
     return validated_threshold(checkpoint) if validated else None
 
 
-def _regions(checkpoint, shape: tuple[int, int], output: NetworkOutput) -> list[dict] | None:
+def _regions(checkpoint, picture, output, interpolation: str) -> list[dict] | None:
     "Each region of the class that is shown, see `Region`; None where no threshold is validated"
     c = int(output.probs.argmax())
     trusted = output.ood_score is None or output.ood_score <= 1
     threshold = region_threshold(checkpoint, checkpoint.class_names[c], trusted)
     if threshold is None:
         return None
-    geometry = checkpoint.preprocessing.geometry(shape)
-    return [asdict(r) for r in regions_of(local_logits(output.centred, c), threshold, geometry)]
+    geometry = checkpoint.preprocessing.geometry(picture.shape)
+    local = local_logits(output.centred, c)
+    how = geometry, picture.spacing, interpolation
+    return [asdict(r) for r in regions_of(local, threshold, *how)]
 
 # %% ../../nbs/7_infer/01_record.ipynb #a95ef180
 def _assessed(checkpoint, output: NetworkOutput) -> dict:
@@ -151,8 +155,9 @@ def _shown(checkpoint, shape: tuple[int, int], output: NetworkOutput) -> dict:
 def record_of(
     checkpoint,  # with class_names, preprocessing, worth, evidence_scale, operating_points, …
     name: str,  # of the picture
-    picture,  # with `shape`, `burned_in` and `notes`: a `NetworkInput` or a `Radiograph`
+    picture,  # a `NetworkInput` or a `Radiograph`
     output,  # with logits, probs, centred, exact and ood_score, as a `NetworkOutput` has them
+    interpolation: str = "bilinear",  # of the map on which regions are measured; or 'nearest'
 ) -> dict:
     "One entry of batch_results.json; what the model is worth stands before the prediction"
     names = checkpoint.class_names
@@ -162,8 +167,9 @@ def record_of(
         "logits": dict(zip(names, output.logits)),
         **_shown(checkpoint, picture.shape, output),
         **_assessed(checkpoint, output),
-        "regions": _regions(checkpoint, picture.shape, output),
+        "regions": _regions(checkpoint, picture, output, interpolation),
         "image_shape": picture.shape,
+        "spacing": picture.spacing and asdict(picture.spacing),
         "burned_in_annotation": picture.burned_in,
         "notes": (*picture.notes, *filter(None, [getattr(checkpoint, "assumed", "")])),
         "checkpoint": checkpoint.name,
@@ -248,9 +254,17 @@ class Drawing:
     shown: str = ""  # the class
     about: str = ""  # what else is said to those who do not see it: the model, operating points
 
-    def regions(self, geometry: Geometry) -> list[Region]:
+    def regions(
+        self,
+        geometry: Geometry,
+        spacing: Spacing | None = None,  # of the picture
+        measured: bool = False,  # with their sizes
+    ) -> list[Region]:
         "What is numbered on a picture, the largest share of the evidence first"
-        return [] if self.threshold is None else regions_of(self.local, self.threshold, geometry)
+        if self.threshold is None:
+            return []
+        how = spacing, self.interpolation, measured
+        return regions_of(self.local, self.threshold, geometry, *how)
 
 
 def drawing_for(
@@ -376,7 +390,7 @@ def read_to_draw(
     film = preprocessing.read(content(source), plain_name(source.key))
     picture = carried_picture(film, side)
     canvas = preprocessing.canvas(film)
-    return NetworkInput(canvas, film.shape, film.burned_in, picture, film.notes)
+    return NetworkInput(canvas, film.shape, film.burned_in, picture, film.notes, film.spacing)
 
 
 @times_memory(4)  # three colours at the picture's full size

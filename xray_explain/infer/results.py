@@ -58,6 +58,17 @@ def json_entries(path: Path) -> Iterator[dict]:
                 entry = []
 
 # %% ../../nbs/7_infer/04_results.ipynb #e81449a1
+_SIZED = "longest shorter area unit spacing".split()
+
+
+def _size(regions) -> dict:
+    "How large the region with the largest share is, and a cell of its map"
+    size = (regions[0].get("size") if regions else None) or {}
+    height, width = size.get("cell") or (None, None)
+    of_region = {f"region1_{name}": size.get(name) for name in _SIZED}
+    return {**of_region, "cell_height": height, "cell_width": width}
+
+
 def flat(record: dict) -> dict:
     "A record as a row of a table"
     x, y = record["peak_xy"] or (None, None)
@@ -77,6 +88,7 @@ def flat(record: dict) -> dict:
         "peak_y": y,
         "regions": None if regions is None else len(regions),
         "regions_share": None if regions is None else sum(r["share"] for r in regions),
+        **_size(regions),
         "exact": record["exact"],
         "ood_score": record["ood_score"],
         "unlike_training": record["unlike_training"],
@@ -138,7 +150,8 @@ def _schema(classes: tuple[str, ...]):
 
     flags = ("has_evidence", "exact", "unlike_training", "calibrated", "burned_in_annotation")
     kinds = dict.fromkeys(flags, pa.bool_())
-    kinds |= dict.fromkeys(("confidence", "ood_score", "regions_share"), pa.float64())
+    lengths = ("region1_longest", "region1_shorter", "region1_area", "cell_height", "cell_width")
+    kinds |= dict.fromkeys(("confidence", "ood_score", "regions_share", *lengths), pa.float64())
     kinds |= dict.fromkeys(("peak_x", "peak_y", "regions", "rows", "columns"), pa.int64())
     for name in ("score", "logit"):
         kinds |= dict.fromkeys((f"{name}_{c}" for c in classes), pa.float64())

@@ -22,6 +22,7 @@ from ..evidence.library import METHODS
 from ..evidence.regions import Region, regions_of
 from ..infer.inference import Inference
 from ..read.geometry import INTERPOLATIONS, Geometry
+from ..read.header.spacing import Spacing
 from ..read.radiograph import Radiograph
 from ..wording import one_of
 
@@ -134,6 +135,7 @@ class Maps:
     geometry: Geometry  # between the picture and the canvas that the grid spans
     absolute: float | None = None  # the local logit of full colour; None: there is no common scale
     of_class: bool = True  # False: one map for all classes, which cannot be compared
+    spacing: Spacing | None = None  # of the picture; None: sizes are in pixels
 
     def rival(self, look: Look) -> int:
         "The class that the one shown is compared with; -1: none"
@@ -164,7 +166,8 @@ class Maps:
     def regions(self, look: Look) -> list[Region]:
         "What the contour surrounds, the largest share of what is shown first"
         level = look.threshold * self.full_colour(look)
-        return regions_of(self.grid(look), level, self.geometry)
+        how = self.geometry, self.spacing, look.interpolation
+        return regions_of(self.grid(look), level, *how)
 
 # %% ../../nbs/9_view/01_look.ipynb #6716fb84
 def exact_maps(inference: Inference) -> Maps:
@@ -174,6 +177,7 @@ def exact_maps(inference: Inference) -> Maps:
         (evidence * evidence[0].size).astype(np.float32),
         checkpoint.preprocessing.geometry(inference.radiograph.shape),
         display_scale(checkpoint),
+        spacing=inference.radiograph.spacing,
     )
 
 
@@ -192,4 +196,5 @@ def other_maps(
         evidence.cpu().numpy().astype(np.float32),
         checkpoint.preprocessing.geometry(film.shape),
         of_class=METHODS[method].of_class,
+        spacing=film.spacing,
     )
