@@ -148,6 +148,13 @@ def by_range(
     return np.clip((np.where(valid, values, low) - low) / (high - low), 0, 1)
 
 # %% ../../nbs/1_read/01_pixels.ipynb #48fb5ca4
+def _varied(some: np.ndarray) -> bool:
+    "Whether a few of the pixels show that there is no colour which 99.9 % of all of them have"
+    few = np.sort(some[(slice(None, None, 5),) * some.ndim], axis=None)
+    alike = few.size - int(0.001 * some.size) - 1  # were all of the others among these few
+    return alike > 1 and bool((few[alike - 1 :] - few[: 1 - alike]).min() > 2 / 255 + 1e-6)
+
+
 def one_colour(
     pixels: np.ndarray,  # (H, W) in [0, 1]
     valid: np.ndarray | None = None,  # (H, W) bool, pixels that count; None: all
@@ -159,4 +166,6 @@ def one_colour(
         some = some[valid[::step, ::step]]
     if not some.size:
         return True
+    if _varied(some):
+        return False
     return bool(np.mean(np.abs(some - np.median(some)) <= 1 / 255) >= 0.999)

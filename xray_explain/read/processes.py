@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READ_CANVAS', 'READ_FILM', 'READ_CASE', 'Work', 'read_canvas', 'read_film', 'read_case', 'answer', 'times_memory',
-           'serve', 'Reader', 'Readers', 'read_radiograph_safely', 'expect_pictures']
+           'serve', 'Reader', 'Readers', 'read_radiograph_safely', 'expect_pictures', 'ahead']
 
 # %% ../../nbs/1_read/09_processes.ipynb #7527f8e8
 import ctypes
@@ -15,11 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
+from queue import LifoQueue
 from typing import BinaryIO, Self, TypeVar
 
 import cv2
@@ -32,8 +34,9 @@ from .radiograph import Radiograph, Reduction, read_radiograph
 from .sources import Source, content
 
 if sys.platform == "win32":
-    resource = None  # it has no such limits
+    fcntl = resource = None  # it has no such limits
 else:
+    import fcntl
     import resource
 
 # %% ../../nbs/1_read/09_processes.ipynb #f7ed3f1b
@@ -181,6 +184,16 @@ def _allow(memory: int, processor: int):
         with open("/proc/self/statm") as f:
             _set("AS", int(f.read().split()[0]) * resource.getpagesize() + memory)
 
+# %% ../../nbs/1_read/09_processes.ipynb #072def59
+_KEPT = 64 * 2**20  # bytes that one process keeps for the next picture
+
+
+def _keep_memory():
+    "Have the C library keep what a picture has used: fresh pages take longer than most of the work"
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # not in musl
+        libc.mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, at its highest
+        libc.mallopt(-1, _KEPT)  # M_TRIM_THRESHOLD
+
 # %% ../../nbs/1_read/09_processes.ipynb #570c14ee
 def _prepare():
     "Make this process one that ends with its parent, writes no file, and works on one core"
@@ -191,6 +204,7 @@ def _prepare():
         _set("FSIZE", 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this
     cv2.setNumThreads(1)
+    _keep_memory()
 
 
 _NO_MEMORY = 77  # exit status: a task or its answer alone was too large
@@ -227,15 +241,26 @@ _START = (
 )
 
 
+def _widen(pipe):
+    "Let a pipe hold a whole canvas, which goes through in one step then; 64 kB are usual"
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 2**20)
+    except (AttributeError, OSError):
+        pass  # another system, or its limit: slower
+
+
 def _started(memory: int, processor: int) -> subprocess.Popen:  # as for `serve`
     "A process that answers tasks"
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", "-c", _START, str(PACKAGE.parent), str(memory), str(processor)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    for pipe in (process.stdin, process.stdout):
+        _widen(pipe)
+    return process
 
 
 def _asked(process: subprocess.Popen, task: tuple) -> tuple:
@@ -258,6 +283,47 @@ def _ended(process: subprocess.Popen) -> int:
             pass  # what was not yet sent has nowhere to go
     return process.wait()
 
+# %% ../../nbs/1_read/09_processes.ipynb #79a47c55
+class _Clock:
+    "Kills the process that it watches when its time is over"
+
+    def __init__(self, seconds: float):
+        self.seconds, self.late = seconds, False
+        self._process: subprocess.Popen | None = None
+        self._until = 0.0
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self, process: subprocess.Popen):
+        "Watch this process from now on"
+        with self._lock:
+            self.late, self._process = False, process
+            self._until = time.monotonic() + self.seconds
+        if not self._thread.ident:
+            self._thread.start()
+
+    def stop(self):
+        "The process has answered"
+        with self._lock:
+            self._process = None
+
+    def close(self):
+        self._closed.set()
+
+    def _run(self):
+        wait = self.seconds
+        while not self._closed.wait(wait):
+            wait = self._look()
+
+    def _look(self) -> float:  # seconds until the next look, before which no time can be over
+        with self._lock:
+            left = self._until - time.monotonic() if self._process else self.seconds
+            if self._process is None or left > 0:
+                return left
+            self.late = True
+            self._process.kill()
+            return self.seconds
+
 # %% ../../nbs/1_read/09_processes.ipynb #6fc61e34
 class Reader:
     "One process; started at the first task and again after it has died"
@@ -270,6 +336,7 @@ class Reader:
     ):
         self.seconds, self.memory, self.processor = seconds, memory, processor
         self._process: subprocess.Popen | None = None
+        self._clock = _Clock(seconds)
 
     def _reason(self, code: int, late: bool) -> str:
         "Why there is no answer, and what to do"
@@ -286,24 +353,18 @@ class Reader:
     def __call__(self, task: tuple) -> tuple:
         "`answer` in the process; a process that dies or takes too long is an answer too"
         if self._process and self._process.poll() is not None:
-            self.close()  # it died while it had nothing to do
+            self._end()  # it died while it had nothing to do
         if self._process is None:
             self._process = _started(self.memory, self.processor)
-        process, late = self._process, threading.Event()
-
-        def end():
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(self.seconds, end)
-        timer.start()
+        process = self._process
+        self._clock.start(process)
         try:
             return _asked(process, task)
         except (EOFError, OSError, pickle.UnpicklingError):
             self._process = None
-            reason = self._reason(_ended(process), late.is_set())
+            reason = self._reason(_ended(process), self._clock.late)
         finally:
-            timer.cancel()
+            self._clock.stop()
         return False, f"{plain_name(task[1].key)}: {reason}"
 
     def kill(self):
@@ -312,11 +373,16 @@ class Reader:
         if process:
             process.kill()
 
-    def close(self):
-        "End the process"
+    def _end(self):
         process, self._process = self._process, None
         if process:
             _ended(process)
+
+    def close(self):
+        "End the process; a later task starts another"
+        self._end()
+        self._clock.close()
+        self._clock = _Clock(self.seconds)
 
 # %% ../../nbs/1_read/09_processes.ipynb #b42b55ee
 class _Pool:
@@ -330,18 +396,24 @@ class _Pool:
         processor: int = 20,  # seconds of a processor that it may take; ten times the largest's
     ):
         self._all = [Reader(seconds, memory, processor) for _ in range(workers)]
-        self._free = list(self._all)
+        self._free: LifoQueue[Callable] = LifoQueue()  # the last one first: it has its pages ready
+        for reader in self._all or [answer]:
+            self._free.put(reader)
         self._closed = False
-        self._mine = threading.local()
-        self._pool = ThreadPoolExecutor(max(workers, 1), "reader", initializer=self._take)
+        self._pool = ThreadPoolExecutor(2 * max(workers, 1), "reader")
 
-    def _take(self):
-        self._mine.reader = self._free.pop() if self._free else None
+    def _answered(self, task: tuple) -> tuple:
+        "By the process that is free next"
+        reader = self._free.get()
+        try:
+            if self._closed:
+                raise InterruptedError("the run has ended")
+            return reader(task)
+        finally:
+            self._free.put(reader)
 
     def _ask(self, task: tuple, then: Callable | None) -> tuple:
-        if self._closed:
-            raise InterruptedError("the run has ended")
-        fine, result = (self._mine.reader or answer)(task)
+        fine, result = self._answered(task)
         if not fine or then is None:
             return fine, result
         try:
@@ -422,3 +494,13 @@ def expect_pictures():
     "Start that process now, so that the first picture need not wait for it"
     # no picture; nobody asks for the answer
     _apart(os.getpid()).submit(READ_FILM, Source("", ""), b"", None)
+
+# %% ../../nbs/1_read/09_processes.ipynb #75cb8a7f
+def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
+    "start(item) for each item in turn, `depth` of them before the first is handed out"
+    begun: deque = deque()
+    for item in items:
+        begun.append(start(item))
+        if len(begun) > depth:
+            yield begun.popleft()
+    yield from (begun.popleft() for _ in range(len(begun)))

@@ -229,11 +229,12 @@ def _read_bitmap(
     _prepare_jpeg(picture, reduction)
     if _upright(picture) != shape:
         fields["file_shape"] = shape
-    if _orientation(picture) > 1:
-        fields["orientation"] = _orientation(picture)
+    orientation = _orientation(picture)
+    if orientation > 1:
+        fields["orientation"] = orientation
     white_is_zero = isinstance(picture, TiffImageFile) and picture.tag_v2.get(262) == 0
     with decoding(*shape):
-        picture = ImageOps.exif_transpose(picture)
+        picture = ImageOps.exif_transpose(picture) if orientation > 1 else picture
         deep = picture.mode.startswith(("I", "F"))
         pixels = _deep(picture, white_is_zero) if deep else _shallow(picture)
     return fields | {"pixels": pixels}
