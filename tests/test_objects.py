@@ -249,7 +249,7 @@ def test_whatever_is_asked_for_by_name_is_answered_with_the_nearest(ask, named):
 
 def test_options_that_name_something_say_what_there_is(objects):
     from xray_explain.infer.folder import Options
-    from xray_explain.infer.record import overlay_suffix
+    from xray_explain.draw.encoding import overlay_suffix
     from xray_explain.model.checkpoint import CheckpointError, build_net
     from xray_explain.model.recipe import Recipe
     from xray_explain.read.preprocessing import Preprocessing

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from ..display import short_repr
+from ..draw.encoding import encoded
 from xray_explain.draw.overlay import (
     FAINT,
     NO_EVIDENCE,
@@ -23,7 +24,7 @@ from xray_explain.draw.overlay import (
     stamp,
 )
 from ..evidence.heatmap import positive_heatmap
-from ..infer.record import encoded, region_tags
+from ..infer.record import region_tags
 from .look import Look, Maps, colour_levels
 from ..wording import RESEARCH_USE
 
