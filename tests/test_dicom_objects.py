@@ -1,5 +1,6 @@
 "What is written for a PACS: in the right place on films of every kind, of the right patient, the same again, and valid to programs that nobody here wrote."
 
+import csv
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     ComputedRadiographyImageStorage,
@@ -22,6 +24,7 @@ from pydicom.uid import (
 from test_engine import model  # noqa: F401, a fixture
 
 from xray_explain.cli import main
+from xray_explain.evidence.extent import length_text
 from xray_explain.infer import folder as engine
 from xray_explain.infer.dicom.statement import KINDS
 from xray_explain.infer.folder import Options, run
@@ -132,6 +135,17 @@ def tree(item) -> list:
     return [item, *(i for child in item.get("ContentSequence", []) for i in tree(child))]
 
 
+def measurements(report) -> dict[str, tuple[float, str]]:
+    "The first of each name: its value and unit"
+    measured: dict = {}
+    for item in tree(report):
+        for value in item.get("MeasuredValueSequence", []):
+            unit = value.MeasurementUnitsCodeSequence[0].CodeValue
+            name = item.ConceptNameCodeSequence[0].CodeMeaning
+            measured.setdefault(name, (float(value.NumericValue), unit))
+    return measured
+
+
 def table() -> pydicom.Dataset:
     "A VOI LUT of 12 bits that changes nothing, with words about it"
     item = pydicom.Dataset()
@@ -183,12 +197,9 @@ def test_every_object_has_the_hot_spot_where_the_film_has_it(kind, bright, tmp_p
     assert colour[hot].mean() > 5 * colour[heat == 0].mean()
     regions = [i for i in tree(made["sr"]) if i.get("ValueType") == "SCOORD"]
     assert np.allclose(np.reshape(regions[0].GraphicData, (-1, 2)), line, atol=0.01)
-    area = next(
-        i
-        for i in tree(made["sr"])
-        if "MeasuredValueSequence" in i and i.ConceptNameCodeSequence[0].CodeMeaning == "Area"
-    )
-    assert abs(float(area.MeasuredValueSequence[0].NumericValue) - hot.sum()) < 0.02 * hot.sum()
+    value, unit = measurements(made["sr"])["Area"]
+    pixel = 0.02 if "twice as high" in kind else 0.14**2  # mm2
+    assert unit == "mm2" and abs(value - pixel * hot.sum()) < 0.03 * pixel * hot.sum()
 
 
 def test_objects_belong_to_the_film(bright, tmp_path):
@@ -210,6 +221,98 @@ def test_objects_belong_to_the_film(bright, tmp_path):
     said = " | ".join(str(i.get("TextValue", "")) for i in tree(made["sr"]))
     assert RESEARCH_USE in said and "checkpoint fingerprint: " + "ab" * 32 in said
     assert RESEARCH_USE in made["seg"].SegmentSequence[0].SegmentDescription
+
+
+IN_PLANE = {"ImagerPixelSpacing": [0.14, 0.14]}
+MILLIMETRES = {  # header -> mm a pixel, and whose
+    "not stated": ({}, 0.14, "whether calibrated is not stated"),
+    "at the detector": (IN_PLANE, 0.14, "at the detector, larger than the bone itself"),
+    "calibrated": (
+        {
+            **IN_PLANE,
+            "PixelSpacing": [0.1, 0.1],
+            "PixelSpacingCalibrationType": "FIDUCIAL",
+            "PixelSpacingCalibrationDescription": "a coin",
+        },
+        0.1,
+        "calibrated on an object of known size",
+    ),
+    "corrected": (
+        {**IN_PLANE, "PixelSpacing": None, "EstimatedRadiographicMagnificationFactor": "1.4"},
+        0.1,
+        "corrected for an estimated magnification of 1.4",
+    ),
+    "none": ({"PixelSpacing": None}, 0, ""),
+    "proportions alone": ({"PixelSpacing": None, "PixelAspectRatio": ["1", "1"]}, 0, ""),
+    "no spacing at all": ({"PixelSpacing": [0, 0]}, 0, ""),
+}
+
+
+@pytest.mark.parametrize("stated", MILLIMETRES)
+def test_a_size_says_whose_millimetres_it_is_in(stated, bright, tmp_path):
+    "A spot of 80 x 80 pixels: in record, table, presentation state and report the same number and word"
+    tags, mm, whose = MILLIMETRES[stated]
+    (record,) = explained(bright, tmp_path, {"a.dcm": film(**tags)}, kinds="gsps,sr").values()
+    (region,) = record["regions"]
+    size, made = region["size"], objects(tmp_path, record)
+    report, text = measurements(made["sr"]), words(made["gsps"])
+    row = next(csv.DictReader(open(tmp_path / "out" / "batch_results.csv")))
+    unit = "mm" if mm else "pixels"
+    assert (size["unit"], size["spacing"], row["region1_unit"]) == (unit, whose, unit)
+    # by the evidence of cells of 75 pixels: between one cell and three
+    assert 75 * (mm or 1) < size["shorter"] <= size["longest"] < 3 * 75 * (mm or 1)
+    assert size["cell"] == pytest.approx([75 * (mm or 1)] * 2)
+    assert float(row["region1_longest"]) == pytest.approx(size["longest"], rel=1e-5)
+    lengths = " × ".join(length_text(size[name]) for name in ("longest", "shorter"))
+    assert f"{lengths} {unit}" in text
+    meanings = [c.CodeMeaning for i in tree(made["sr"]) for c in i.get("ConceptCodeSequence", [])]
+    if mm:
+        assert report["Long axis"] == (pytest.approx(size["longest"], abs=1e-3), "mm")
+        assert report["Area"] == (pytest.approx(size["area"], abs=1e-3), "mm2")
+        assert f"Sizes in mm {whose}" in text and whose in meanings
+        assert record["spacing"]["rows"] == pytest.approx(mm)
+    else:
+        assert report["Area"][1] == "{pixels}" and "Long axis" not in report
+        assert record["spacing"] is None and "mm" not in text.split("Sizes")[1]
+    assert bool(record["notes"]) == (stated == "no spacing at all")
+
+
+SECOND = {"threshold": 0.6, "rule": "a specificity of 0.95"}
+STYLES = {  # of the point of high sensitivity and of the other -> line, its words
+    "solid": (0.4, SECOND, "Solid line: Benign passes the operating point of high specificity"),
+    "dashed": (0.4, SECOND | {"threshold": 0.9}, "Dashed line: Benign passes the operating point"),
+    "dotted": (0.8, SECOND | {"threshold": 0.9}, "Dotted line: Benign passes no operating point"),
+    "alone": (0.4, None, ""),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_line_says_which_operating_point_is_passed(style, bright, tmp_path):
+    "In overlay, presentation state, report and record; with one point the line is whole and means nothing"
+    threshold, second, legend = STYLES[style]
+    point = {"threshold": threshold, "rule": "a sensitivity of 0.95"}
+    point |= {"specific": second} if second else {}
+    checkpoint = replace(bright, operating_points={"Benign": point})
+    kinds = "gsps,sr"
+    (record,) = explained(checkpoint, tmp_path, {"a.dcm": film()}, kinds=kinds).values()
+    made = objects(tmp_path, record)
+    passed = {"solid": "specific", "dashed": "sensitive", "dotted": "none"}.get(style)
+    assert record["points_passed"] == ({"Benign": passed} if passed else {})
+    lines, (outline,) = contours(made["gsps"]), outlines(made["sr"])
+    lengths = [np.hypot(*np.diff(line, axis=0).T).sum() for line in lines]
+    share = sum(lengths) / np.hypot(*np.diff(outline, axis=0).T).sum()
+    expected = {"dashed": 9 / 15, "dotted": 1 / 5}.get(style, 1)
+    assert share == pytest.approx(expected, abs=0.08) and (len(lines) == 1) == (expected == 1)
+    said = " | ".join(str(i.get("TextValue", "")) for i in tree(made["sr"]))
+    described = Image.open(tmp_path / "out" / record["overlay"]).info["Description"]
+    for text in (words(made["gsps"]), said):
+        assert (legend in text) if legend else "line:" not in text
+    assert (legend.lower() in described.lower()) if legend else "line:" not in described
+
+
+def outlines(report) -> list[np.ndarray]:
+    regions = [i for i in tree(report) if i.get("ValueType") == "SCOORD"]
+    return [np.reshape(region.GraphicData, (-1, 2)) for region in regions]
 
 
 def test_a_presentation_state_has_the_tables_of_its_film(bright, tmp_path):

@@ -93,6 +93,7 @@ def flat(record: dict) -> dict:
         "ood_score": record["ood_score"],
         "unlike_training": record["unlike_training"],
         "above_operating_point": "; ".join(record["above_operating_point"]),
+        "points_passed": "; ".join(f"{c}: {p}" for c, p in record.get("points_passed", {}).items()),
         "calibrated": record["calibrated"],
         "burned_in_annotation": record.get("burned_in_annotation"),
         "notes": "; ".join(record.get("notes") or ()),

@@ -220,8 +220,10 @@ def _bad_points(header: dict) -> str:
     for name, point in points.items():
         if name not in names:
             return f"its operating points name '{printable(str(name))[:100]}', which is no class"
-        if reason := _bad_threshold(point, 1):
-            return f"the threshold among its operating points for {name} {reason}"
+        second = point.get("specific") if isinstance(point, dict) else None
+        for kind in (point, *([] if second is None else [second])):
+            if reason := _bad_threshold(kind, 1):
+                return f"the threshold among its operating points for {name} {reason}"
     return ""
 
 

@@ -144,30 +144,47 @@ def _of_class(film: pydicom.Dataset, statement: Statement, name: str, source) ->
     )
 
 # %% ../../../nbs/7_infer/5_dicom/06_document.ipynb #e520d7f0
+def _sizes(region: FilmRegion) -> list[tuple[Code, float, Code]]:
+    "Lengths and area in millimetres, and a cell's; without them in pixels of the film"
+    size = region.size
+    if size is None or size.unit != "mm":
+        return [
+            (codes.SCT.Area, region.area, PIXELS),
+            (codes.SCT.Width, region.width, PIXELS),
+            (codes.DCM.Height, region.height, PIXELS),
+        ]
+    height, width = size.cell or (0.0, 0.0)
+    lengths = {
+        codes.SCT.LongAxis: size.longest,
+        codes.SCT.ShortAxis: size.shorter,
+        private_code("Height of a cell, no length is finer"): height,
+        private_code("Width of a cell, no length is finer"): width,
+    }
+    in_mm = [(name, round(v, 4), codes.UCUM.Millimeter) for name, v in lengths.items()]
+    return [*in_mm, (codes.SCT.Area, round(size.area, 4), codes.UCUM.SquareMillimeter)]
+
+
 def _of_region(film: pydicom.Dataset, statement: Statement, region: FilmRegion) -> Any:
     "The group of a hot region"
     from highdicom import sr
 
     shown = statement.verdict.shown
     source = sr.SourceImageForRegion(film.SOPClassUID, film.SOPInstanceUID)
-    sizes = (
-        (codes.SCT.Area, region.area),
-        (codes.SCT.Width, region.width),
-        (codes.DCM.Height, region.height),
-    )
     share = private_code("Share of the map's positive evidence")
+    judged = [(private_code("Class the evidence is for"), class_code(shown))]
+    if statement.spacing:
+        whose = private_code(statement.spacing.words)
+        judged.append((private_code("Whose millimetres"), whose))
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracked(film, statement, f"evidence {region.number}, for {shown}"),
         referenced_region=sr.ImageRegion("POLYLINE", region.outlines[0], source),
         finding_type=explanation_code(statement),
         finding_category=codes.DCM.VisualExplanation,
         measurements=[
-            *(sr.Measurement(name, pixels, PIXELS) for name, pixels in sizes),
+            *(sr.Measurement(name, value, unit) for name, value, unit in _sizes(region)),
             _per_cent(share, region.share),
         ],
-        qualitative_evaluations=[
-            sr.QualitativeEvaluation(private_code("Class the evidence is for"), class_code(shown))
-        ],
+        qualitative_evaluations=[sr.QualitativeEvaluation(*pair) for pair in judged],
     )
 
 # %% ../../../nbs/7_infer/5_dicom/06_document.ipynb #66bf65d3

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pydicom
 
-from ...draw.overlay import OUTLINE
+from ...draw.overlay import OUTLINE, dashes
 from .identity import completed, shared_values, short_text
 from .regions import FilmRegion
 from .statement import Statement
@@ -41,7 +41,14 @@ def contour_words(statement: Statement, regions: list[FilmRegion]) -> str:
     if not regions:
         return f"No contour: no evidence for {shown} reaches {level}"
     more = f" {len(regions) - LISTED} more have no number." if len(regions) > LISTED else ""
-    return f"Contour: evidence for {shown} at or above {level}.{more}"
+    line = statement.drawing.line_words
+    means = f" {line[0].upper()}{line[1:]}." if line else ""
+    return f"Contour: evidence for {shown} at or above {level}.{means}{_sizes(regions)}{more}"
+
+
+def _sizes(regions: list[FilmRegion]) -> str:
+    "What the sizes beside the contours are worth"
+    return next((f" Sizes {region.size.whose}." for region in regions if region.size), "")
 
 
 def spoken_lines(statement: Statement, regions: list[FilmRegion]) -> list[str]:
@@ -55,12 +62,17 @@ def text_value(lines: list[str]) -> str:
     return text if len(text) <= 1024 else f"{text[:1023]}…"
 
 # %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #2b05e950
-def _contours(regions: list[FilmRegion]) -> list:
-    "Graphic objects of the regions"
+_DASHED = 400  # of a film's longer side, the width of a line by which dashes are measured
+
+
+def _contours(film: pydicom.Dataset, statement: Statement, regions: list[FilmRegion]) -> list:
+    "Graphic objects of the regions, dash by dash"
     from highdicom.pr import GraphicObject
 
+    width, style = max(film.Rows, film.Columns) / _DASHED, statement.drawing.line
     lines = [line for region in regions for line in region.outlines]
-    return [GraphicObject("POLYLINE", line, "PIXEL") for line in lines]
+    parts = [part for line in lines for part in dashes(line, style, width)]
+    return [GraphicObject("POLYLINE", part, "PIXEL") for part in parts]
 
 
 def _numbers(regions: list[FilmRegion], shown: str) -> list:
@@ -71,9 +83,9 @@ def _numbers(regions: list[FilmRegion], shown: str) -> list:
     for region in regions[:LISTED]:
         outer = region.outlines[0]
         x, y = outer[outer[:, 1].argmin()]
-        words = short_text(
-            f"{region.number}: {region.share_words} of the evidence for {shown}", 200
-        )
+        share = f"{region.number}: {region.share_words} of the evidence for {shown}"
+        size = f", {region.size.words}" if region.size else ""
+        words = short_text(f"{share}{size}", 200)
         anchor = (float(x), float(y))
         texts.append(TextObject(words, "PIXEL", None, anchor, anchor_point_visible=False))
     return texts
@@ -92,9 +104,8 @@ def _annotations(film: pydicom.Dataset, statement: Statement, regions: list[Film
     annotations = [GraphicAnnotation([film], words, text_objects=[box])]
     if regions:
         numbers = _numbers(regions, statement.verdict.shown)
-        annotations.append(
-            GraphicAnnotation([film], lines, None, None, _contours(regions), numbers)
-        )
+        contours = _contours(film, statement, regions)
+        annotations.append(GraphicAnnotation([film], lines, None, None, contours, numbers))
     return [lines, words], annotations
 
 # %% ../../../nbs/7_infer/5_dicom/05_presentation.ipynb #b9f1357a

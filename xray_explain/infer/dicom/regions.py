@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 
 from ...display import short_repr
+from ...evidence.extent import Extent
 from ...evidence.regions import Region, share_text
 from .statement import Statement
 from ...read.geometry import resized
@@ -39,9 +40,8 @@ class FilmRegion:
     share: float  # of the map's positive evidence, in (0, 1]
     area: int  # pixels of the film
     box: tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two exclusive
-    outlines: tuple[
-        np.ndarray, ...
-    ]  # (N, 2) x and y, closed; first the outer one of the largest part
+    outlines: tuple[np.ndarray, ...]  # (N, 2) x and y, closed; first the largest part's outer one
+    size: Extent | None = None  # as in the record
 
     @property
     def width(self) -> int:
@@ -117,19 +117,21 @@ def film_regions(
     drawing = statement.drawing
     if drawing.threshold is None:
         return []
-    regions = drawing.regions(drawing.preprocessing.geometry(statement.shape))
+    geometry = drawing.preprocessing.geometry(statement.shape)
+    regions = drawing.regions(geometry, statement.spacing, measured=True)
     scale = (over.shape[1] / statement.shape[1], over.shape[0] / statement.shape[0])
     of_region: dict[int, list[_Part]] = {}
     for part in _parts(over, drawing.threshold):
         if (owner := _owner(part, regions, scale)) is not None:
             of_region.setdefault(owner, []).append(part)
-    return [_film_region(i + 1, regions[i].share, of_region[i]) for i in sorted(of_region)]
+    return [_film_region(i + 1, regions[i], of_region[i]) for i in sorted(of_region)]
 
 
-def _film_region(number: int, share: float, parts: list[_Part]) -> FilmRegion:
+def _film_region(number: int, region: Region, parts: list[_Part]) -> FilmRegion:
     "A region of its parts"
     boxes = np.array([part.box for part in parts])
     (left, top), (right, bottom) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
     box = left, top, right, bottom
     area = sum(part.area for part in parts)
-    return FilmRegion(number, share, area, box, tuple(line for p in parts for line in p.outlines))
+    outlines = tuple(line for part in parts for line in part.outlines)
+    return FilmRegion(number, region.share, area, box, outlines, region.size)

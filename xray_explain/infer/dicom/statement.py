@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from ...display import short_repr
 from ..record import Drawing
 from ..verdict import Verdict, verdict_on
+from ...read.header.spacing import Spacing
 from ...wording import one_of
 
 # %% ../../../nbs/7_infer/5_dicom/01_statement.ipynb #629187eb
@@ -46,6 +47,7 @@ class Statement:
     fingerprint: str  # of the checkpoint, 64 hexadecimal digits
     kinds: tuple[str, ...]  # of `KINDS`
     exact: bool = True  # the evidence sums to the logit
+    spacing: Spacing | None = None  # of the picture; None: sizes are in pixels
 
     @property
     def calibrated(self) -> bool:
@@ -74,6 +76,7 @@ def statement_of(
         fingerprint,
         kinds,
         record["exact"],
+        Spacing(**spacing) if (spacing := record.get("spacing")) else None,
     )
 
 
