@@ -14,6 +14,8 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from fake_pacs import fake_pacs
+from test_dicom_objects import film
 
 from xray_explain.cli import build_parser, main
 
@@ -65,6 +67,21 @@ def home(tmp_path_factory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pacs():
+    "The address of a DICOMweb server with a film; films are fetched within this process"
+    from xray_explain.infer.dicom.network import dicomweb
+
+    with fake_pacs() as server, mock.patch.object(dicomweb, "FETCHERS", 0):
+        server.add(film())
+        server.add(film(StudyInstanceUID="1.2.4", SOPInstanceUID="1.2.4.4"))
+        PACS.append(server.url)
+        yield server
+
+
+PACS: list[str] = []
+
+
 # --- what a command leaves
 
 
@@ -85,7 +102,7 @@ def plain(value) -> str:
         return repr(value)
     return (
         repr(value)
-        if type(value).__name__ == "Options"
+        if type(value).__name__ in ("Options", "Listening")
         else getattr(value, "name", type(value).__name__)
     )
 
@@ -122,7 +139,7 @@ def left_by(argv: list[str], home: Path, out: Path, names=()) -> dict:
             contextlib.redirect_stderr(errors),
         ):
             try:
-                status = main([a.format(home=home, out=out) for a in argv])
+                status = main([a.format(home=home, out=out, pacs=PACS[-1]) for a in argv])
             except SystemExit as e:
                 status = e.code
     finally:
@@ -163,6 +180,10 @@ BASE = {
     "report": ["gallery", "--data", "{home}/set"],
     "compare": [GUESS[1], "{home}/guess1.safetensors", "--data", "{home}/set"],
     "infer": ["--input-dir", "{home}/few", *GUESS, "--output-dir", "{out}/r", "--workers", "0"],
+    "node": [
+        *("--calling", "PACS", "--store-to", "127.0.0.1:4:PACS", *GUESS),
+        *("--output-dir", "{out}/r", "--workers", "0"),
+    ],
     "view": ["--no-browser"],
 }
 # what stands for work that takes long, or that is not to be seen in results
@@ -172,6 +193,10 @@ WATCHED = {
     "report": ["xray_explain.report.run.run_report!"],
     "compare": ["xray_explain.report.run.run_report!"],
     "infer": ["xray_explain.infer.folder.run"],
+    "node": [
+        "xray_explain.infer.dicom.network.node.serve_node!",
+        "xray_explain.infer.folder.LocalEngine",
+    ],
     "view": ["xray_explain.view.server.serve_view!"],
 }
 MERGED = ["tumor:0=Normal,1=Malignant"]  # benign and malignant cases as one class
@@ -263,6 +288,10 @@ OPTIONS = {
         "--image": ["{home}/set/images/IMG000001.jpeg"],
         "--input-dir": ["{home}/fewer"],
         "--manifest": ["{home}/list.csv"],
+        "--dicomweb": ["{pacs}", "--query", "Modality=DX"],
+        "--study": ["1.2.3"],
+        "--query": ["Modality=DX"],
+        "--store": [],
         "--path-column": ["second"],
         "--checkpoint": ["{home}/guess1.safetensors"],
         "--output-dir": ["{out}/elsewhere"],
@@ -281,6 +310,21 @@ OPTIONS = {
         "--engine": ["ray"],
         "--ray-address": ["127.0.0.1:1"],
     },
+    "node": {
+        "--calling": ["PACS", "SCANNER"],
+        "--store-to": ["127.0.0.1:5:ARCHIVE"],
+        "--ae-title": ["READER"],
+        "--port": ["104"],
+        "--host": ["0.0.0.0"],
+        "--checkpoint": ["{home}/guess1.safetensors"],
+        "--output-dir": ["{out}/elsewhere"],
+        "--dicom-out": ["sr"],
+        "--most-films": ["5"],
+        "--most-gb": ["0.5"],
+        "--batch-size": ["2"],
+        "--workers": ["1"],
+        "--device": ["nowhere"],
+    },
     "view": {
         "--checkpoint": ["{home}/guess1.safetensors"],
         "--data": ["{home}/set"],
@@ -295,6 +339,9 @@ OPTIONS = {
 INSTEAD = {
     ("infer", "--image"): (["--input-dir", "{home}/few"], ["--workers", "0"]),
     ("infer", "--manifest"): (["--input-dir", "{home}/few"],),
+    ("infer", "--dicomweb"): (["--input-dir", "{home}/few"],),
+    ("infer", "--study"): (["--query", "ModalitiesInStudy=DX"],),
+    ("infer", "--query"): (["--study", "1.2.4"],),
     ("view", "--no-browser"): (["--no-browser"],),
 }
 # options that mean nothing without others, which the run without the option is given too
@@ -308,6 +355,9 @@ BESIDE = {
     ("card", "--into"): ["--evaluation", "{home}/figures.json"],
     ("evaluate", "--split"): ["--split-file", "{home}/set_one.csv"],
     ("infer", "--path-column"): ["--manifest", "{home}/list.csv"],
+    ("infer", "--study"): ["--dicomweb", "{pacs}", "--query", "ModalitiesInStudy=DX"],
+    ("infer", "--query"): ["--dicomweb", "{pacs}", "--study", "1.2.4"],
+    ("infer", "--store"): ["--dicomweb", "{pacs}", "--study", "1.2.4"],
     ("infer", "--engine"): ["--ray-address", "127.0.0.1:2"],
     ("infer", "--ray-address"): ["--engine", "ray", "--ray-address", "127.0.0.1:2"],
     **{
@@ -338,7 +388,7 @@ def asked(command: str, name: str) -> tuple[list[str], list[str]]:
     beside = BESIDE.get((command, name), [])
     before = [command, *BASE[command], *beside]
     value = OPTIONS[command][name]
-    if command == "infer" and name in ("--path-column",):
+    if command == "infer" and name in ("--path-column", "--study", "--query", "--store"):
         before = [command, *without(BASE[command], (["--input-dir", "{home}/few"],)), *beside]
     after = without(before, INSTEAD.get((command, name), ()))
     if not name.startswith("-"):  # a word at its place

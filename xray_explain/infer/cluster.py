@@ -171,9 +171,11 @@ def connect(address: str = ""):  # "": what RAY_ADDRESS says, or a new cluster o
 CHAPTER = 1000  # batches
 
 
-def from_anywhere(source: Source) -> tuple[str, str]:
+def from_anywhere(source: Source) -> tuple[str, str | bytes]:
     "Key and place of a picture for a process in another folder: addresses as they are"
-    return source.key, source.place if "://" in source.place else os.path.abspath(source.place)
+    key, place = source
+    is_path = isinstance(place, str) and "://" not in place
+    return key, os.path.abspath(place) if is_path else place
 
 
 class RayEngine:

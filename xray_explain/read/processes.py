@@ -504,3 +504,13 @@ def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
         if len(begun) > depth:
             yield begun.popleft()
     yield from (begun.popleft() for _ in range(len(begun)))
+
+# %% ../../nbs/1_read/09_processes.ipynb #75cb8a7f
+def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
+    "start(item) for each item in turn, `depth` of them before the first is handed out"
+    begun: deque = deque()
+    for item in items:
+        begun.append(start(item))
+        if len(begun) > depth:
+            yield begun.popleft()
+    yield from (begun.popleft() for _ in range(len(begun)))

@@ -31,7 +31,7 @@ class Source(NamedTuple):
     "One picture"
 
     key: str  # 'left/knee.png', relative to the input
-    place: str  # a path, or an address such as s3://bucket/left/knee.png
+    place: str | bytes  # a path, an address such as s3://bucket/left/knee.png, or its content
 
 
 def digest(text: str) -> bytes:
@@ -371,7 +371,7 @@ def from_paths(
 # %% ../../nbs/1_read/08_sources.ipynb #4475ecad
 def content(source: Source) -> str | bytes:
     "What `read_radiograph` takes: the path itself, or the bytes behind an address"
-    if "://" not in source.place:
+    if isinstance(source.place, bytes) or "://" not in source.place:
         return source.place
     from pyarrow import fs
 
