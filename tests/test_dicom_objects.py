@@ -301,7 +301,7 @@ def test_the_line_says_which_operating_point_is_passed(style, bright, tmp_path):
     lines, (outline,) = contours(made["gsps"]), outlines(made["sr"])
     lengths = [np.hypot(*np.diff(line, axis=0).T).sum() for line in lines]
     share = sum(lengths) / np.hypot(*np.diff(outline, axis=0).T).sum()
-    expected = {"dashed": 9 / 15, "dotted": 1 / 5}.get(style, 1)
+    expected = {"dashed": 6 / 10, "dotted": 1 / 5}.get(style, 1)
     assert share == pytest.approx(expected, abs=0.08) and (len(lines) == 1) == (expected == 1)
     said = " | ".join(str(i.get("TextValue", "")) for i in tree(made["sr"]))
     described = Image.open(tmp_path / "out" / record["overlay"]).info["Description"]
