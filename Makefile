@@ -30,7 +30,7 @@ $(READY): settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python's venv is missing; on Debian and Ubuntu: apt install python3-venv"; rm -rf $(VENV); exit 1; }
 	@echo "Installing into $(VENV): about 3 GB to download the first time, some minutes without further words"
-	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev,dicom,ray,view]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --progress-bar on --disable-pip-version-check -e '.[dev,compiled,dicom,export,ray,view]' -c constraints.txt
 	@touch $(READY)
 
 report: setup
@@ -73,7 +73,7 @@ test-slow: test-clean
 # today's newest versions for Linux and macOS, Python 3.11 to 3.13
 constraints: setup
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile setup.py --extra dev --extra dicom --extra ray --extra view --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
+	$(BIN)/uv pip compile setup.py --extra dev --extra compiled --extra dicom --extra export --extra ray --extra view --universal --python-version 3.11 --upgrade --no-header --no-annotate -o constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _docs _proc

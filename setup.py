@@ -56,7 +56,7 @@ setup(
     install_requires=lines("requirements"),
     extras_require={
         extra: lines(f"{extra}_requirements")
-        for extra in ("dev", "dicom", "ray", "view", "benchmarks")
+        for extra in ("dev", "compiled", "dicom", "export", "ray", "view", "benchmarks")
     },
     entry_points={
         "console_scripts": lines("console_scripts") or [cfg["console_scripts"]],

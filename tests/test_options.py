@@ -307,6 +307,7 @@ OPTIONS = {
         "--workers": ["1"],
         "--device": ["nowhere"],
         "--precision": ["bf16"],
+        "--runtime": ["openvino"],
         "--engine": ["ray"],
         "--ray-address": ["127.0.0.1:1"],
     },

@@ -294,6 +294,18 @@ def _calibrate_parser(p):
         "the validation cases, or 'all' of a set kept for this "
         "(default: 'val', or what the training held back)",
     )
+    _add(
+        p,
+        "image_size",
+        0,
+        "rows and columns of another canvas to see pictures on (default: its own)",
+    )
+    p.add_argument(
+        "--scales",
+        metavar="SHARES",
+        help="of a fine model: shares of the canvas's size at which it sees a picture as well as whole, "
+        "as in 0.67 or 0.75,0.5; 'none': whole only (default: its own)",
+    )
     p.add_argument(
         "--rule",
         type=_sensitivity,
@@ -339,6 +351,17 @@ def _calibration_lines(checkpoint, validation, outlined: int, least: int) -> lis
     ]
 
 # %% ../nbs/99_cli.ipynb #e3bc5958
+def _seen_as_asked(checkpoint, args):
+    "On the canvas and at the scales that are asked for"
+    from xray_explain.model.calibration import seen_at
+    from xray_explain.model.recipe import scales_of
+
+    if not args.image_size and args.scales is None:
+        return checkpoint
+    scales = None if args.scales is None else scales_of(args.scales.replace("none", ""))
+    return seen_at(checkpoint, args.image_size, scales)
+
+
 def calibrate(args) -> int:
     "Fit temperature, thresholds and the look of familiar pictures, into a new checkpoint"
     from xray_explain.data.cases import read_cases
@@ -346,8 +369,9 @@ def calibrate(args) -> int:
     from xray_explain.model.batches import load_canvases
     from xray_explain.model.calibration import calibrate as fit
     from xray_explain.model.checkpoint import is_half, save_checkpoint
+    from xray_explain.model.training import evidence_scale
 
-    before = _load(args.checkpoint, args.data)
+    before = _seen_as_asked(_load(args.checkpoint, args.data), args)
     cases = read_cases(
         args.data,
         before.class_names,
@@ -363,6 +387,8 @@ def calibrate(args) -> int:
     outlined = len(outlined_pairs(masks.numpy(), labels.numpy())[0])
     if outlined >= LEAST_OUTLINED:
         after = choose_thresholds(after, pictures, masks, labels)
+    if not after.evidence_scale:
+        after.evidence_scale = evidence_scale(after, pictures, labels)
     save_checkpoint(args.output, after, half=is_half(args.checkpoint))
     say("\n".join(_calibration_lines(after, validation, outlined, LEAST_OUTLINED)))
     say(f"written: {args.output}")
@@ -824,6 +850,14 @@ def _machine_options(p):
         help="bf16 is faster and a little rougher (default: fp32)",
     )
     p.add_argument(
+        "--runtime",
+        choices=("auto", "pytorch", "openvino"),
+        default="auto",
+        help="what computes the network on a processor: OpenVINO is a multiple as fast, once the "
+        "network is converted; auto takes it for folders of 128 pictures or more, where it is "
+        "installed and gives the same (default: auto)",
+    )
+    p.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
@@ -851,7 +885,7 @@ def _options(args):
     overlay_format = "none" if args.no_gradcam else overlay_format
     sizes = args.batch_size, args.precision, overlay_format, args.overlay_size
     kinds = args.dicom_out or ("sc,gsps,sr,seg" if args.store else "")
-    return Options(*sizes, args.maps, args.interpolation, kinds)
+    return Options(*sizes, args.maps, args.interpolation, kinds, args.runtime)
 
 
 def _refuse_options_of_many(args):

@@ -58,7 +58,8 @@ class ExplainRow:
     def __init__(self, checkpoint, device: str, options):
         from xray_explain.infer.network import Network
 
-        self.network, self.options = Network(checkpoint, device, options.precision), options
+        how = device, options.precision, options.runtime
+        self.network, self.options = Network(checkpoint, *how), options
 
     def __call__(self, row: dict) -> dict:
         from xray_explain.infer.folder import explain_batch

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path, PurePath
@@ -23,24 +23,24 @@ import numpy as np
 import torch
 
 from ..display import short_repr
+from ..draw.encoding import FORMATS, overlay_suffix
 from ..files import write_bytes, write_json
 from .dicom.statement import OBJECTS, Statement, kinds_of, statement_of
-from .journal import Index, RecordFile, disk_errors, open_run
-from .network import PRECISIONS, Network
+from .journal import Index, RecordFile, disk_errors, open_run, run_before
+from .network import Network, runtime_of_run
 from xray_explain.infer.record import (
     DRAW,
-    FORMATS,
     READ,
     Drawing,
     NetworkInput,
     NetworkOutput,
     drawing_for,
-    overlay_suffix,
     record_of,
 )
 from .results import RunCounts, assemble
 from .verdict import verdict_on
 from ..model.checkpoint import Checkpoint
+from ..model.networks.compiled import PRECISIONS, RUNTIMES
 from ..read.geometry import INTERPOLATIONS
 from ..read.pixels import RadiographError, plain_name, stem_of
 from ..read.processes import Readers, ahead
@@ -60,6 +60,7 @@ class Options:
     maps: bool = False  # keep the raw evidence, in float16
     interpolation: str = "bilinear"  # of the map on an overlay; 'nearest': every cell a square
     dicom_out: str = ""  # kinds of DICOM objects, 'sc,gsps,sr,seg' or some of them
+    runtime: str = "auto"  # 'pytorch', 'openvino', or by the number of pictures
 
     def __post_init__(self):
         object.__setattr__(self, "dicom_out", ",".join(kinds_of(self.dicom_out)))
@@ -67,6 +68,7 @@ class Options:
             ("precision", self.precision, PRECISIONS),
             ("overlay format", self.overlay_format, FORMATS),
             ("interpolation", self.interpolation, INTERPOLATIONS),
+            ("runtime", self.runtime, RUNTIMES),
         ):
             one_of(value, known, name)
         if self.batch_size < 1:
@@ -160,7 +162,7 @@ def explain_batch(
     checkpoint = network.checkpoint
     outputs = network(np.stack([seen.canvas for _, seen in read]))
     for (source, seen), output in zip(read, outputs):
-        record = record_of(checkpoint, source.key, seen, output)
+        record = record_of(checkpoint, source.key, seen, output, options.interpolation)
         work.sources.append(source)
         work.records.append(record)
         work.pictures.append(seen.picture)
@@ -296,7 +298,7 @@ class LocalEngine:
     ):
         self.keep_objects = keep_objects
         self.sources, self.out, self.options, self.workers = sources, out, options, workers
-        self.network = Network(checkpoint, device, options.precision)
+        self.network = Network(checkpoint, device, options.precision, options.runtime)
 
     def __call__(self, parts: Iterable[list[Source]]) -> Iterator[dict]:
         "Batches for the record file, in the order of the input"
@@ -381,10 +383,13 @@ def run(
     progress: bool = True,
 ) -> RunCounts:  # of all pictures, those of an earlier start among them
     "Explain pictures into a folder of results; raises RunError where that cannot begin or go on"
-    out = Path(output_dir)
+    out, where = Path(output_dir), (device, options.precision)
     # what cannot be used must not cost the records
+    before = run_before(out) if resume else {}
+    runtime = runtime_of_run(checkpoint, count, options.runtime, where, before)
+    options = replace(options, runtime=runtime.name)
     stages = engine(checkpoint, sources, out, options, workers=workers, device=device)
-    note = run_note(checkpoint, sources, options)
+    note = run_note(checkpoint, sources, options) | {"runtime_note": runtime.note}
     with open_run(out, note, resume) as path, disk_errors(lambda: Index(path).done):
         index = Index(path, _promised(out, options))
         finished = stages(_unfinished(sources, options.batch_size, index))
@@ -427,7 +432,9 @@ def explain_one(
     key: bytes = b"",  # of pseudonyms, for DICOM objects
 ) -> tuple[dict, Path]:  # the record, and the file it is written to
     "Explain one picture, and write its record, overlay and evidence; raises RadiographError"
-    out, network = Path(output_dir), Network(checkpoint, device, options.precision)
+    out, where = Path(output_dir), (device, options.precision)
+    runtime = runtime_of_run(checkpoint, 1, options.runtime, where)
+    network = Network(checkpoint, *where, runtime.name)
     seen = readers.find(READ, source, checkpoint.preprocessing, options.carried)
     work = explain_batch(network, [(source, True, seen)], options)
     (record,) = work.records
