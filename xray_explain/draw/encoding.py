@@ -9,6 +9,7 @@ __all__ = ['FORMATS', 'overlay_suffix', 'encoded']
 import struct
 import zlib
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ def _rows(
 ) -> np.ndarray:  # (H, 1 + 3 W) uint8
     "Every row as its difference from the row above, behind the number of that filter"
     flat = image.reshape(len(image), -1)
-    rows = np.empty((flat.shape[0], flat.shape[1] + 1), np.uint8)
+    rows: np.ndarray = np.empty((flat.shape[0], flat.shape[1] + 1), np.uint8)
     rows[:, 0], rows[0, 1:] = 2, flat[0]
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
     return rows
@@ -54,7 +55,8 @@ def _png(image: np.ndarray, words: str) -> bytes:
     rows, columns = image.shape[:2]
     level = 2 if rows * columns <= _SMALL else 1
     header = struct.pack(">IIBBBBB", columns, rows, 8, 2, 0, 0, 0)  # 8 bits of red, green, blue
-    packed = imagecodecs.deflate_encode(_rows(image), level=level)  # within zlib's frame
+    filtered: Any = _rows(image)  # the stubs know of bytes only
+    packed = bytes(imagecodecs.deflate_encode(filtered, level=level))  # within zlib's frame
     chunks = [_chunk(b"IHDR", header), _described(words)]
     return b"".join([_SIGNATURE, *chunks, _chunk(b"IDAT", packed), _chunk(b"IEND", b"")])
 

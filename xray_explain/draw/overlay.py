@@ -8,6 +8,7 @@ __all__ = ['HEAT', 'OPACITY', 'FAINT', 'OUTLINE', 'NO_EVIDENCE', 'LINE_STYLES', 
            'grey_rgb', 'tile_image']
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #100dd26b
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -35,21 +36,27 @@ def unit_range(
     image = np.asarray(image)
     if image.dtype == np.uint8:
         return image.astype(np.float32) / 255
+    low, high = image.min(), image.max()
     # NaN fails every comparison
-    if np.issubdtype(image.dtype, np.floating) and -1e-5 <= image.min() and image.max() <= 1 + 1e-5:
-        return np.clip(image, 0, 1, dtype=np.float32)
+    if np.issubdtype(image.dtype, np.floating) and -1e-5 <= low and high <= 1 + 1e-5:
+        inside = 0 <= low and high <= 1
+        return (
+            image.astype(np.float32, copy=False)
+            if inside
+            else np.clip(image, 0, 1, dtype=np.float32)
+        )
     raise ValueError(
         f"{what} must be uint8 or float in [0, 1] without NaN, got {image.dtype} "
-        f"from {image.min():g} to {image.max():g}"
+        f"from {low:g} to {high:g}"
     )
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #3ecdf6c4
 def _overlay_inputs(picture, heatmap) -> tuple[np.ndarray, np.ndarray]:
     "Picture and heatmap as float32 in [0, 1]; ValueError where they do not belong together"
     picture, heat = np.asarray(picture), np.asarray(heatmap)
-    if picture.ndim != 3 or picture.shape[2] != 3 or heat.shape != picture.shape[:2]:
+    if picture.shape not in (heat.shape, (*heat.shape, 3)) or heat.ndim != 2:
         raise ValueError(
-            "an overlay needs an (H, W, 3) picture and an (H, W) heatmap, "
+            "an overlay needs an (H, W) or (H, W, 3) picture and an (H, W) heatmap, "
             f"got {picture.shape} and {heat.shape}"
         )
     if heat.dtype == np.uint8:
@@ -58,24 +65,37 @@ def _overlay_inputs(picture, heatmap) -> tuple[np.ndarray, np.ndarray]:
         )
     return unit_range(picture), unit_range(heat, "the heatmap")
 
+# %% ../../nbs/5_draw/02_overlay.ipynb #13d57f43
+def _blend(planes: Sequence[np.ndarray], heat: np.ndarray, most: np.float32) -> np.ndarray:
+    "(h, w, 3) uint8 of one grey plane or three in colour, and heat, all (h, w)"
+    opacity = most * heat * (2 - heat)
+    transparency, level = 1 - opacity, cv2.convertScaleAbs(heat, alpha=255)
+    seen = [cv2.multiply(plane, transparency) for plane in planes]
+    blended = []
+    for c in range(3):
+        colour = cv2.multiply(cv2.LUT(level, HEAT[:, c]), opacity)
+        blended.append(cv2.convertScaleAbs(cv2.add(seen[c % len(seen)], colour), alpha=255))
+    return cv2.merge(blended)
+
+
+_AT_ONCE = 2**16  # pixels whose numbers stay in the cache of a processor's core
+
 
 def create_overlay(
-    rgb_img: np.ndarray,  # (H, W, 3) picture: float in [0, 1], or uint8
+    rgb_img: np.ndarray,  # (H, W, 3), or (H, W) grey: float in [0, 1], or uint8
     heatmap: np.ndarray,  # (H, W) float in [0, 1]
     trusted: bool = True,  # False: faint, see `FAINT`
 ) -> np.ndarray:  # (H, W, 3) uint8, RGB
     "A heatmap over a picture, opaquer the hotter; ValueError for a wrong range or shape"
     picture, heat = _overlay_inputs(rgb_img, heatmap)
     most = np.float32(OPACITY if trusted else OPACITY * FAINT)
-    opacity = most * heat * (2 - heat)
-    transparency, level = 1 - opacity, cv2.convertScaleAbs(heat, alpha=255)
-    planes = []
-    # one at a time by OpenCV, because over a full-size radiograph NumPy takes half as long again
-    for c, plane in enumerate(cv2.split(picture)):
-        colour = cv2.multiply(cv2.LUT(level, HEAT[:, c]), opacity)
-        blended = cv2.add(cv2.multiply(plane, transparency), colour)
-        planes.append(cv2.convertScaleAbs(blended, alpha=255))
-    return cv2.merge(planes)
+    image = np.empty((*heat.shape, 3), np.uint8)
+    step = max(1, _AT_ONCE // max(heat.shape[1], 1))
+    for top in range(0, len(heat), step):
+        rows = picture[top : top + step]
+        planes = (rows,) if rows.ndim == 2 else cv2.split(rows)
+        image[top : top + step] = _blend(planes, heat[top : top + step], most)
+    return image
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #d737d725
 def _packed(parts: list[str], fits) -> list[str]:
@@ -122,28 +142,36 @@ def _below(picture: np.ndarray, rows: int) -> np.ndarray:
     return np.vstack([picture, np.zeros((rows, picture.shape[1], 3), np.uint8)])
 
 
+def _write_strip(rows: np.ndarray, lines: list[str], size: int):
+    "Darken these rows of a picture (h, W, 3) and write on them"
+    image = Image.fromarray(rows // 10 * 3)
+    width = rows.shape[1]
+    words = "\n".join(shorten(line, 0.97 * width, size) for line in lines)
+    middle, ink = (width / 2, len(rows) / 2), (236, 238, 241)
+    ImageDraw.Draw(image).text(middle, words, ink, font(size), "mm", align="center")
+    rows[:] = np.asarray(image)
+
+# %% ../../nbs/5_draw/02_overlay.ipynb #8cfac558
 def stamp(
     picture: np.ndarray,  # (H, W, 3) uint8
     text: str,  # parts separated by ' · ', which may be put on lines of their own
     below: bool = False,  # the strip is put below the picture, which gets higher by it
+    tags: Sequence["Tag"] = (),  # words beside parts of the picture, put where the strip is not
 ) -> np.ndarray:  # (H, W, 3) uint8
     "A copy with text on a dark strip inside the emptier edge; what is too long loses its middle"
     if picture.dtype != np.uint8:
         raise ValueError(f"stamp needs a uint8 picture, got {picture.dtype}")
-    width = picture.shape[1]
-    lines, size = _stamp_lines(plain_text(text), width, (picture.shape[0] * width) ** 0.5)
+    height, width = picture.shape[:2]
+    lines, size = _stamp_lines(plain_text(text), width, (height * width) ** 0.5)
     strip = round((0.4 + 1.3 * len(lines)) * size)
-    if below:
-        picture = _below(picture, strip)
+    picture = _below(picture, strip) if below else picture.copy()
     strip = min(strip, len(picture))
-    top = len(picture) - strip if below else _emptier(picture, strip)
-    dark = picture.copy()
-    dark[top : top + strip] = dark[top : top + strip] // 10 * 3
-    image = Image.fromarray(dark)
-    words = "\n".join(shorten(line, 0.97 * width, size) for line in lines)
-    middle, ink = (width / 2, top + strip / 2), (236, 238, 241)
-    ImageDraw.Draw(image).text(middle, words, ink, font(size), "mm", align="center")
-    return np.asarray(image)
+    top = height if below else _emptier(picture, strip)
+    free = (strip, height) if top == 0 else (0, top - 1)  # a box has its last row, too
+    if tags:
+        _put_tags(picture, tags, free)  # see below
+    _write_strip(picture[top : top + strip], lines, size)
+    return picture
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #1aa9fa4a
 OUTLINE = np.array([64, 240, 255], np.float32)  # RGB
@@ -219,7 +247,7 @@ def _hot_part(heat: np.ndarray, threshold: float) -> tuple[slice, slice]:
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #e46593ac
 # how a line is drawn -> drawn and left out along it, in widths of the line; (): all of it
-LINE_STYLES: dict[str, tuple[float, ...]] = {"solid": (), "dashed": (9, 6), "dotted": (1, 4)}
+LINE_STYLES: dict[str, tuple[float, ...]] = {"solid": (), "dashed": (6, 4), "dotted": (1, 4)}
 
 
 def dashes(
@@ -277,9 +305,13 @@ class Tag:
     text: str
     box: tuple[int, int, int, int]  # of that part: left, top, right, bottom in pixels
 
-
+# %% ../../nbs/5_draw/02_overlay.ipynb #deae8b07
 def _free_place(
-    tag: Tag, size: tuple[float, float], shape: tuple[int, int], taken: list[tuple]
+    tag: Tag,
+    size: tuple[float, float],  # of the words
+    columns: int,  # of the picture
+    rows: tuple[int, int],  # where words may stand: the first, and the first beyond
+    taken: list[tuple],  # boxes
 ) -> tuple[float, float]:
     "Left and top of the words: right of the part, left, above or below, where nothing else is"
     (width, height), (left, top, right, bottom), gap = size, tag.box, size[1] / 3
@@ -291,9 +323,9 @@ def _free_place(
             ((left + right - width) / 2, top - gap - height),
             ((left + right - width) / 2, bottom + gap),
         )
-        if 0 <= x <= shape[1] - width
-    ]
-    places = [(x, min(max(y, 0), shape[0] - height)) for x, y in places] or [(0.0, float(top))]
+        if 0 <= x <= columns - width
+    ] or [(0.0, float(top))]
+    places = [(x, max(rows[0], min(y, rows[1] - height))) for x, y in places]
 
     def covered(place):
         x, y = place
@@ -301,25 +333,42 @@ def _free_place(
 
     return min(places, key=covered)
 
+# %% ../../nbs/5_draw/02_overlay.ipynb #7593a7c1
+def _put_tag(image: np.ndarray, box: tuple[float, float, float, float], text: str, size: int):
+    "Draw the words of a tag in a picture, of which no more than their surroundings is copied"
+    left, top = (max(int(at) - 1, 0) for at in box[:2])
+    part = image[top : int(box[3]) + 3, left : int(box[2]) + 3]
+    if not part.size:
+        return
+    canvas = Image.fromarray(part)
+    draw, (x, y, right, bottom) = ImageDraw.Draw(canvas), np.subtract(box, (left, top) * 2).tolist()
+    draw.rounded_rectangle((x, y, right, bottom), size / 5, fill="white", outline="black")
+    draw.text(((x + right) / 2, (y + bottom) / 2), text, (16, 18, 22), font(size), "mm")
+    part[:] = np.asarray(canvas)
+
+
+def _put_tags(image: np.ndarray, tags: Sequence[Tag], rows: tuple[int, int]):
+    "Draw each tag's words in a picture, within these rows"
+    size = round(max(11, 0.02 * max(image.shape[:2])))
+    taken: list[tuple[float, float, float, float]] = [tag.box for tag in tags]
+    for tag in tags:
+        wide, high = text_width(tag.text, size) + 0.6 * size, 1.3 * size
+        x, y = _free_place(tag, (wide, high), image.shape[1], rows, taken)
+        box = (x, y, x + wide, y + high)
+        taken.append(box)
+        _put_tag(image, box, tag.text, size)
+
 
 def draw_tags(
     image: np.ndarray,  # (H, W, 3) uint8
-    tags: list[Tag],
+    tags: Sequence[Tag],
 ) -> np.ndarray:  # (H, W, 3) uint8
     "A copy with each tag's words beside its part, dark on white"
     if not tags:
         return image
-    canvas = Image.fromarray(image)
-    draw, size = ImageDraw.Draw(canvas), round(max(11, 0.02 * max(image.shape[:2])))
-    taken: list[tuple[float, float, float, float]] = [tag.box for tag in tags]
-    for tag in tags:
-        wide, high = text_width(tag.text, size) + 0.6 * size, 1.3 * size
-        x, y = _free_place(tag, (wide, high), image.shape[:2], taken)
-        box = (x, y, x + wide, y + high)
-        taken.append(box)
-        draw.rounded_rectangle(box, size / 5, fill="white", outline="black")
-        draw.text((x + wide / 2, y + high / 2), tag.text, (16, 18, 22), font(size), "mm")
-    return np.asarray(canvas)
+    image = image.copy()
+    _put_tags(image, tags, (0, len(image)))
+    return image
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #e01da134
 @short_repr()

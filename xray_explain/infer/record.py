@@ -36,7 +36,7 @@ from xray_explain.evidence.heatmap import (
     validated_threshold,
 )
 from ..evidence.regions import NUMBERED, Region, region_words, regions_of, share_text
-from .verdict import Verdict, verdict_on
+from .verdict import LINE_LEGEND, Verdict, verdict_on
 from ..read.geometry import Geometry, resized, shown_shape
 from ..read.header.spacing import Spacing
 from ..read.pixels import plain_name
@@ -291,7 +291,7 @@ def _scale_words(drawing: Drawing) -> str:
     line = drawing.threshold and f", white line at the {drawing.threshold:.3g} chosen on validation"
     return f"Full colour is {full}{line or ''}"
 
-
+# %% ../../nbs/7_infer/01_record.ipynb #39cfcb2f
 def _file(pixels: np.ndarray, drawing: Drawing) -> bytes:
     "An overlay over a picture (H, W) as a file's content"
     return encoded(draw_overlay(pixels, drawing), drawing.overlay_format, overlay_words(drawing))
@@ -302,16 +302,27 @@ def overlay_text(
     strength: str,  # of the evidence
     columns: int,  # of the overlay
     numbered: bool = False,  # regions have shares beside them
-    line_words: str = "",  # what their line means
+    legend: str = "",  # what their line means
 ) -> str:
     "What is written on an overlay, parts separated by ' · '"
     evidence = "" if strength == "localised" else f", evidence {strength}"
     # else a share is taken for a probability
     evidence += f" · {SHARES}" if numbered else ""
-    evidence += f" · {line_words}" if numbered and line_words else ""
+    evidence += f" · {legend}" if numbered and legend else ""
     # in two lines where one is too long
     use = RESEARCH_USE if columns >= 320 else RESEARCH_USE.replace(", ", ", · ")
     return f"{caption}{evidence} · {use}"
+
+# %% ../../nbs/7_infer/01_record.ipynb #1a3f27c1
+def _lined(pixels: np.ndarray, drawing: Drawing, regions: list[Region]) -> np.ndarray:
+    "The heatmap over the picture (H, W), its regions contoured"
+    geometry = drawing.preprocessing.geometry(pixels.shape)
+    over = geometry.to_source(drawing.local, drawing.interpolation)
+    image = create_overlay(pixels, positive_heatmap(over, drawing.scale), drawing.trusted)
+    if not regions or drawing.threshold is None:
+        return image
+    width = max(1, round(max(pixels.shape) / LINES))
+    return draw_contour(image, over, drawing.threshold, width, drawing.line)
 
 
 def heated(
@@ -319,15 +330,8 @@ def heated(
     drawing: Drawing,
 ) -> np.ndarray:  # (H, W, 3) uint8 RGB
     "The heatmap over the picture, its regions contoured and numbered, without a line of text"
-    geometry = drawing.preprocessing.geometry(pixels.shape)
-    over = geometry.to_source(drawing.local, drawing.interpolation)
-    heat = positive_heatmap(over, drawing.scale)
-    image = create_overlay(np.repeat(pixels[..., None], 3, axis=2), heat, drawing.trusted)
-    if not (regions := drawing.regions(geometry)) or drawing.threshold is None:
-        return image
-    width = max(1, round(max(pixels.shape) / LINES))
-    lined = draw_contour(image, over, drawing.threshold, width, drawing.line)
-    return draw_tags(lined, region_tags(regions))
+    regions = drawing.regions(drawing.preprocessing.geometry(pixels.shape))
+    return draw_tags(_lined(pixels, drawing, regions), region_tags(regions))
 
 
 def draw_overlay(
@@ -338,10 +342,10 @@ def draw_overlay(
     geometry = drawing.preprocessing.geometry(pixels.shape)
     top, _, _ = geometry.peak(drawing.local)
     strength = evidence_strength(top, drawing.scale)
-    numbered = bool(drawing.regions(geometry))
-    words = drawing.caption, strength, pixels.shape[1], numbered, drawing.line_words
-    text = overlay_text(*words)
-    return stamp(heated(pixels, drawing), text)
+    regions = drawing.regions(geometry)
+    legend = LINE_LEGEND[drawing.line] if drawing.line_words else ""
+    text = overlay_text(drawing.caption, strength, pixels.shape[1], bool(regions), legend)
+    return stamp(_lined(pixels, drawing, regions), text, tags=region_tags(regions))
 
 # %% ../../nbs/7_infer/01_record.ipynb #e1f7d39c
 def _reduction(side: int):

@@ -397,8 +397,9 @@ class _Pool:
     ):
         self._all = [Reader(seconds, memory, processor) for _ in range(workers)]
         self._free: LifoQueue[Callable] = LifoQueue()  # the last one first: it has its pages ready
-        for reader in self._all or [answer]:
-            self._free.put(reader)
+        doers: list[Callable] = [*self._all] or [answer]
+        for doer in doers:
+            self._free.put(doer)
         self._closed = False
         self._pool = ThreadPoolExecutor(2 * max(workers, 1), "reader")
 
@@ -494,16 +495,6 @@ def expect_pictures():
     "Start that process now, so that the first picture need not wait for it"
     # no picture; nobody asks for the answer
     _apart(os.getpid()).submit(READ_FILM, Source("", ""), b"", None)
-
-# %% ../../nbs/1_read/09_processes.ipynb #75cb8a7f
-def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
-    "start(item) for each item in turn, `depth` of them before the first is handed out"
-    begun: deque = deque()
-    for item in items:
-        begun.append(start(item))
-        if len(begun) > depth:
-            yield begun.popleft()
-    yield from (begun.popleft() for _ in range(len(begun)))
 
 # %% ../../nbs/1_read/09_processes.ipynb #75cb8a7f
 def ahead(items: Iterable, start: Callable, depth: int) -> Iterator:
