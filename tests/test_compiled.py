@@ -287,3 +287,21 @@ def test_networks_without_a_closed_form_stay_as_they_are(architecture):
     with pytest.raises(NotCompiled, match="has no closed form"):
         compiled(made)
     assert len(Network(made)(probe_pictures((160, 160)))) == 4
+
+
+def test_evaluations_and_views_are_compiled_for_as_many_pictures(model, tmp_path):
+    "With the numbers of PyTorch within the tolerance"
+    from xray_explain.data.cases import read_cases
+    from xray_explain.data.phantom import write_phantoms
+    from xray_explain.measure.study import examine
+
+    data = write_phantoms(tmp_path / "set", 3, 5, 96, 1, progress=False)
+    cases = read_cases(data)
+    plain = examine(model, cases, progress=False)
+    with FEW, mock.patch.object(compiled_module, "compiled", wraps=compiled) as asked:
+        study = examine(model, cases, progress=False)
+        assert asked.called
+        assert compiled_module.wanted_runtime(9).name == "openvino"
+    for name in ("logits", "evidence"):
+        a, b = getattr(study, name), getattr(plain, name)
+        assert 0 < np.abs(a - b).max() < TOLERANCE * np.abs(b).max()

@@ -169,10 +169,12 @@ def infer_radiographs(
     checkpoint: Checkpoint,
     radiographs: list[Radiograph],  # whole, for display
     as_read: list[Radiograph] | None = None,  # by `Preprocessing.read`, where that gives less
+    runtime: str = "pytorch",  # or 'openvino', see `runtime_for`
 ) -> list[Inference]:
     "Explain a batch of radiographs"
     canvases = [checkpoint.preprocessing.canvas(film) for film in as_read or radiographs]
-    outputs = Network(checkpoint)(np.stack(canvases)) if canvases else []
+    network = Network(checkpoint, runtime=runtime)
+    outputs = network(np.stack(canvases)) if canvases else []
     return [
         Inference(checkpoint, film, o.logits, o.probs, o.centred, o.exact, o.ood_score)
         for film, o in zip(radiographs, outputs)

@@ -26,6 +26,7 @@ from ..data.cases import Cases
 from ..files import PACKAGE, atomic_path, file_digest, fingerprint
 from .study import ARRAYS, Study, examine, study_of
 from ..model.checkpoint import Checkpoint
+from ..model.networks.compiled import wanted_runtime
 from ..read.outlines.annotation import outline_parts
 
 # %% ../../nbs/6_measure/06_cache.ipynb #9ec399fe
@@ -135,7 +136,9 @@ def cached_study(
 ) -> Study:  # with its fingerprints
     "As `examine`, from the user's cache folder where the same was computed before"
     fingerprints = fingerprints_of(checkpoint, cases)
-    key = fingerprint(fingerprints, batch_size)
+    device = next(checkpoint.net.parameters()).device
+    runtime = wanted_runtime(len(cases.table), device=device).name  # digits may differ in the sixth
+    key = fingerprint(fingerprints, batch_size, runtime)
     study = _recalled(checkpoint, cases, key) if cache else None
     if study is None:
         study = examine(checkpoint, cases, batch_size, progress)

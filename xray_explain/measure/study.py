@@ -7,7 +7,7 @@ __all__ = ['DEMO_SEED', 'NOWHERE', 'ARRAYS', 'NOT_CALLED', 'DRAWN', 'SIDE', 'dem
            'study_of', 'examine', 'case_rows', 'localization_records', 'shown_case']
 
 # %% ../../nbs/6_measure/05_study.ipynb #4b2ee519
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -29,12 +29,13 @@ from xray_explain.evidence.activation import (
     refuse_findings,
     thresholds_of,
 )
-from ..evidence.cam import explain
+from ..evidence.cam import Explanation, explain
 from ..evidence.heatmap import heatmap_of
 from .baselines import brightness
 from .overlap import localize
 from .thresholds import chosen_thresholds
 from ..model.checkpoint import Checkpoint
+from ..model.networks.compiled import explainer, runtime_for
 from ..read.geometry import reduced
 from xray_explain.read.outlines.annotation import (
     AnnotationError,
@@ -287,10 +288,10 @@ def _batches(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 # %% ../../nbs/6_measure/05_study.ipynb #5b7e3821
-def _explained(checkpoint, batch: list[_Case]) -> tuple[bool, dict]:
+def _explained(explanation_of: Callable, batch: list[_Case]) -> tuple[bool, dict]:
     "Whether the evidence of a batch is exact, and its `ARRAYS`"
     rows, canvases, masks, _ = zip(*batch)
-    explanation = explain(checkpoint, checkpoint.preprocessing.normalise(np.stack(canvases)))
+    explanation: Explanation = explanation_of(np.stack(canvases))
     if explanation.ood_score is None:
         ood_score = np.full(len(rows), np.nan)
     else:
@@ -316,6 +317,9 @@ def examine(
     "Run a classifier over cases, once; raises ValueError when not one of them can be read"
     rows = list(cases.table.reset_index(drop=True).itertuples())
     how = checkpoint.preprocessing, cases
+    device = next(checkpoint.net.parameters()).device
+    runtime = runtime_for(checkpoint, len(rows), device=device).name
+    explanation_of = explainer(checkpoint, runtime)
     batches, failures, notes = [], [], []
     with Readers(2) as readers:
         pictures = Parallel(n_jobs=2, prefer="threads", return_as="generator")(
@@ -327,7 +331,7 @@ def examine(
             readable = [case for _, case in batch if not isinstance(case, str)]
             notes += [(case.row.image_id, note) for case in readable for note in case.notes]
             if readable:
-                batches.append(_explained(checkpoint, readable))
+                batches.append(_explained(explanation_of, readable))
     if not batches:
         raise ValueError(f"none of {len(rows)} pictures could be read; the first: {failures[0][1]}")
     arrays = {name: np.concatenate([part[name] for _, part in batches]) for name in ARRAYS}

@@ -22,6 +22,7 @@ from ..evidence.activation import activation_of
 from ..files import write_bytes
 from ..infer.inference import Inference, infer_radiographs
 from ..model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from ..model.networks.compiled import is_ready
 from ..read.outlines.annotation import AnnotationError
 from ..read.pixels import RadiographError
 from ..read.radiograph import Radiograph
@@ -143,7 +144,8 @@ def scene_in(state: State) -> Scene:
     "What both panes are drawn from; raises RadiographError where there is no picture"
     examined = examined_in(state)
     trusted = not examined.inference.unlike_training
-    return Scene(examined.opened.film.pixels, state.maps, examined.opened.mask, trusted)
+    film, mask, lines = examined.opened.film, examined.opened.mask, examined.summary["lines"]
+    return Scene(film.pixels, state.maps, mask, trusted, tuple(lines))
 
 
 def exported(state: State, kind: str) -> bytes:
@@ -314,7 +316,9 @@ class _Choosing(_OfClasses):
         if not (choice := self._choice()):
             return
         opened = choice.read(self.checkpoint.preprocessing)
-        (inference,) = infer_radiographs(self.checkpoint, [opened.film], [opened.as_read])
+        ready = is_ready(self.checkpoint, len(self.entries))
+        how = [opened.as_read], "openvino" if ready else "pytorch"
+        (inference,) = infer_radiographs(self.checkpoint, [opened.film], *how)
         self.examined = Examined(opened, inference)
         self.turn(class_idx=inference.class_idx, versus=-1, **UNTOUCHED)
 

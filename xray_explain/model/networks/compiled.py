@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PRECISIONS', 'TOLERANCE', 'ROUGHER', 'RUNTIMES', 'LEAST', 'Lanes', 'probe_pictures', 'differences', 'Compiled',
-           'compiled', 'Runtime', 'wanted_runtime', 'runtime_for', 'explainer']
+           'compiled', 'Runtime', 'wanted_runtime', 'runtime_for', 'explainer', 'is_ready']
 
 # %% ../../../nbs/4_model/2_networks/04_compiled.ipynb #7e33ec8d
 import copy
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -274,3 +275,21 @@ def explainer(
 ) -> Callable[[np.ndarray], Explanation]:
     "What explains canvases (B, h, w); NotCompiled where the graph cannot be had"
     return compiled(model, precision) if runtime == "openvino" else partial(_eager, model)
+
+# %% ../../../nbs/4_model/2_networks/04_compiled.ipynb #8b9a95cc
+_PREPARED: WeakKeyDictionary[nn.Module, Future] = WeakKeyDictionary()
+_PREPARING = ThreadPoolExecutor(1, "compiling")
+
+
+def is_ready(
+    model,  # a checkpoint
+    count: int,  # pictures that are to come
+) -> bool:
+    "Whether the graph is at hand; where pictures are to come for which it pays, it is made meanwhile"
+    device = next(model.net.parameters()).device
+    if wanted_runtime(count, device=device).name == "pytorch":
+        return False
+    if model.net not in _PREPARED:
+        _PREPARED[model.net] = _PREPARING.submit(compiled, model)
+    prepared = _PREPARED[model.net]
+    return prepared.done() and prepared.exception() is None
