@@ -1,7 +1,9 @@
 "Tables as people write them: words of a split, the column of the class, names of rows; each by its own table and both kinds of file."
 
 import collections
+import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -17,6 +19,7 @@ from xray_explain.data.cases import read_cases
 from xray_explain.data.listing.split_file import read_split_file
 from xray_explain.data.phantom import write_phantoms
 from xray_explain.data.split import grouping_words, split_cases
+from xray_explain.files import PACKAGE
 from xray_explain.measure.study import open_cases
 from xray_explain.model.batches import training_split
 from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
@@ -418,3 +421,23 @@ def test_a_split_says_what_it_grouped_by(phantoms, tmp_path, capsys):
     by_ward = ["--group", "ward", "--output", str(tmp_path / "ward.csv")]
     assert main(["split", str(folder), *by_ward]) == 0
     assert pd.read_csv(tmp_path / "ward.csv").group.nunique() == 23
+
+
+def test_no_table_of_ours_is_a_formula(tmp_path):
+    "Every writer of CSV goes through one guard; what it writes no spreadsheet takes for a formula"
+    from xray_explain.files import write_table
+
+    writers = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        for line in path.read_text("utf-8").splitlines()
+        if re.search(r"\.to_csv\(|csv\.(Dict)?[wW]riter\(", line) and "guarded" not in line
+    }
+    # the second guards each row, the third writes numbers alone
+    assert writers == {"files.py", "infer/results.py", "model/training.py"}
+    names = ['=HYPERLINK("http://x","y")', "@SUM(1)", "+1+1", "-2+3", "plain"]
+    write_table(tmp_path / "t.csv", pd.DataFrame({"image_id": names, "-x": [-1.5, 2, 3, 4, 5]}))
+    with open(tmp_path / "t.csv", newline="", encoding="utf-8") as f:
+        cells = [cell for row in csv.reader(f) for cell in row]
+    assert [c for c in cells if c[0] in "=+-@"] == ["-1.5"]
+    assert [c[1:] for c in cells if c[0] == "'"] == ["-x", *names[:4]]

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'NO_CHECKPOINT', 'NO_WEIGHTS', 'NO_EVALUATION', 'existing_file', 'atomic_path', 'write_bytes', 'InUse',
-           'sole_writer', 'six_digits', 'write_json', 'write_table', 'fingerprint', 'file_digest', 'write_png',
-           '__version__']
+           'sole_writer', 'six_digits', 'write_json', 'guarded', 'unguarded', 'write_table', 'fingerprint',
+           'file_digest', 'write_png', '__version__']
 
 # %% ../nbs/00_files.ipynb #41e60aca
 import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,12 +126,31 @@ def write_json(
         text = json.dumps(six_digits(value), indent=1, ensure_ascii=False, allow_nan=False)
         p.write_text(text + "\n", encoding="utf-8")
 
+# %% ../nbs/00_files.ipynb #d1edeb75
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")  # how one begins, for one program or another
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+def guarded(
+    cell,  # anything
+):
+    "A table's cell; text that a spreadsheet would take for a formula has a quote before it"
+    if not isinstance(cell, str) or not _FORMULA.match(cell) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+def unguarded(cell: str) -> str:
+    "The text of a cell that `guarded` wrote"
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell, 1) else cell
+
 # %% ../nbs/00_files.ipynb #fb665f34
 def write_table(
     path: str | Path,  # the CSV file to write
     table,  # a pandas DataFrame, whose index is left out
 ):
-    "Write a table as CSV, atomically, the same bytes for the same figures"
+    "Write a table as CSV, atomically, the same bytes for the same figures, no cell a formula"
+    table = table.rename(columns=guarded).map(guarded)
     with atomic_path(path) as p:
         table.to_csv(p, index=False, float_format="%.6g", lineterminator="\n")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from ..files import atomic_path, write_json
+from ..files import atomic_path, guarded, write_json
 from .journal import Index
 from ..read.sources import Sources, passed_words
 
@@ -131,7 +131,7 @@ def _columns(classes: tuple[str, ...]) -> list[str]:
 
 # %% ../../nbs/7_infer/04_results.ipynb #811fa57e
 class _Csv:
-    "Rows of a table as text"
+    "Rows of a table as text, none of which a spreadsheet takes for a formula"
 
     def __init__(self, path: Path, classes: tuple[str, ...]):
         self._file = open(path, "w", newline="", encoding="utf-8")
@@ -139,7 +139,7 @@ class _Csv:
         self._table.writeheader()
 
     def add(self, entry: dict) -> None:
-        self._table.writerow(flat(entry))
+        self._table.writerow({column: guarded(value) for column, value in flat(entry).items()})
 
     def close(self) -> None:
         self._file.close()

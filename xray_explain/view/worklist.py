@@ -7,7 +7,6 @@ __all__ = ['MAX_MEGABYTES', 'PIECE', 'check_size_of', 'Arrival', 'Opened', 'Entr
            'chosen_entries', 'worklist', 'listed_names', 'sorted_names']
 
 # %% ../../nbs/9_view/03_worklist.ipynb #2572ef15
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..data.cases import BTXRD_CLASSES, DatasetError, read_cases
 from ..data.listing.files import Files, files_of, first_form, forms_of
 from ..data.listing.folders import seem_classes
 from ..display import short_repr
+from ..files import unguarded
 from ..infer.inference import read_twice
 from ..measure.cache import cached_study
 from ..measure.order import ORDERS, case_figures, case_order
@@ -258,9 +258,6 @@ def worklist(
     return chosen_entries(entries, names) if len(names) else entries
 
 # %% ../../nbs/9_view/03_worklist.ipynb #707670b3
-_GUARD = re.compile(r"^'(?='*[=+\-@\t\r\n＝＋－＠])")  # as the page of all cases puts it
-
-
 def listed_names(
     path: str | Path,  # a CSV with a column image_id
 ) -> list[str]:
@@ -276,7 +273,7 @@ def listed_names(
             f"{plain_name(path)}: a list of cases is a CSV with a column image_id and a line a case"
         )
     # the quote before what a spreadsheet would take for a formula is no part of the name
-    return list(dict.fromkeys(_GUARD.sub("", name) for name in table.image_id))
+    return list(dict.fromkeys(unguarded(name) for name in table.image_id))
 
 # %% ../../nbs/9_view/03_worklist.ipynb #8b70b8d5
 def _refused(data, order: str, lacks: str) -> DatasetError:

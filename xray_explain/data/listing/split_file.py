@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..archive import DatasetError
-from ...files import atomic_path
+from ...files import atomic_path, guarded, unguarded
 from ...read.pixels import plain_name
 
 # %% ../../../nbs/2_data/2_listing/01_split_file.ipynb #94edab8e
@@ -25,9 +25,9 @@ def write_split_file(
     path: str | Path,  # the CSV file
     table: pd.DataFrame,  # with image_id and split
 ) -> None:
-    "Write a split file, atomically"
+    "Write a split file, atomically, no name in it a spreadsheet's formula"
     with atomic_path(path) as p:
-        table.to_csv(p, index=False, lineterminator="\n")
+        table.map(guarded).to_csv(p, index=False, lineterminator="\n")
 
 # %% ../../../nbs/2_data/2_listing/01_split_file.ipynb #da135b20
 SPLIT_WORDS = {  # as others write them -> as they are written here
@@ -103,6 +103,7 @@ def read_split_file(
         raise DatasetError(f"there is no split file {name}") from None
     except (OSError, ValueError):
         raise DatasetError(f"{name} cannot be read as a CSV file; make it again") from None
+    table = table.map(unguarded)
     table.columns = known_columns(table.columns, COLUMNS)
     if trouble := _trouble(table):
         raise DatasetError(f"the split file {name} {trouble}")
