@@ -140,6 +140,17 @@ def test_the_annotation_report_says_what_it_was_asked_for(results):
     assert report["causal"]["num_images"] == 10
 
 
+def test_every_outlined_lesion_has_a_size(results):
+    "Phantoms are PNG files, which know no millimetres; the page says so"
+    sizes = pd.read_csv(results / "gradcam" / "lesion_sizes.csv")
+    report = json.loads((results / "gradcam" / "annotation_report.json").read_text())
+    assert set(sizes.image_id) == {case["image_id"] for case in report["per_image"]}
+    assert set(sizes.unit) == {"pixels"} and (sizes.shorter <= sizes.longest).all()
+    assert (sizes.area <= sizes.longest**2).all() and sizes.area.min() > 0
+    page = (results / "reports" / "annotation.html").read_text()
+    assert "How large the lesions are" in page and "width across it" in page
+
+
 def test_the_page_says_what_the_figures_say(results):
     report = json.loads((results / "gradcam" / "annotation_report.json").read_text())
     page = html.unescape((results / "reports" / "annotation.html").read_text())
@@ -152,7 +163,7 @@ def test_the_page_says_what_the_figures_say(results):
 def test_another_threshold_needs_no_network(results, data, cache, tmp_path):
     "Predictions, evidence and drops come from the cache; only what depends on the threshold changes"
     kept = {p: p.stat().st_size for p in (cache / "runs").iterdir()}
-    assert sorted(p.name.split("-")[0] for p in kept) == ["study", *["table"] * 4]
+    assert sorted(p.name.split("-")[0] for p in kept) == ["study", *["table"] * 5]
     run_report(
         "annotation",
         tmp_path,

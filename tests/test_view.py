@@ -24,6 +24,8 @@ from hostile_corpus import bombs
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from xray_explain.data.phantom import make_phantom
+from xray_explain.draw.overlay import LINE_STYLES
+from xray_explain.evidence.extent import length_text
 from xray_explain.view.look import LOOK, RANGES, Look, Range
 from xray_explain.view.messages import setup_message
 from xray_explain.view.panes import positions, windowed
@@ -46,7 +48,7 @@ HOME = re.compile(r"(http|ws)://(127\.0\.0\.1|localhost)[:/]|data:|blob:")
 CANVAS = "name => document.querySelector(`canvas[data-pane=${name}]`).toDataURL()"
 
 
-def dicom(pixels):
+def dicom(pixels, **tags):
     "A phantom as the content of a DICOM file: 12 bit, bones dark, named like a patient"
     meta = pydicom.dataset.FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = (
@@ -75,6 +77,8 @@ def dicom(pixels):
     )
     ds.WindowCenter, ds.WindowWidth = 2047.5, 4095
     ds.PixelData = (4095 - np.round(pixels * 4095)).astype("<u2").tobytes()
+    for tag, value in tags.items():
+        setattr(ds, tag, value)
     file = BytesIO()
     ds.save_as(file, enforce_file_format=True)
     return file.getvalue()
@@ -428,6 +432,35 @@ def test_a_contour_runs_where_the_heat_crosses_the_threshold(modules):
     assert nothing == []
 
 
+def test_dashes_are_measured_along_joined_lines(modules):
+    "The ring of four ends in pairs becomes one closed line; two lines stay two; in Python's proportions"
+    ring = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0], [0, 1], [1, 0], [1, 1]]
+    apart = [[5, 5], [6, 5], [7, 5], [6, 5], [9, 9], [9, 8]]
+    closed, two, none = called(modules, "draw.js", "joinedLines", [ring], [apart], [[]])
+    assert len(closed) == 1 and len(closed[0]) == 5 and closed[0][0] == closed[0][-1]
+    assert [sorted(line) for line in two] == [[[5, 5], [6, 5], [7, 5]], [[9, 8], [9, 9]]]
+    assert none == []
+    styles = modules.evaluate("async () => (await import('/draw.js')).DASHES")
+    assert styles == {style: [2 * n for n in pattern] for style, pattern in LINE_STYLES.items()}
+
+
+def test_a_length_is_that_of_python(modules):
+    "A line 30 columns and 40 rows long, on pixels twice as high as wide and without a spacing"
+    spacing = {"rows": 0.2, "columns": 0.1, "words": "at the detector"}
+    line = [[10, 20], [40, 60]]
+    mm, pixels = called(modules, "ruler.js", "distance", [spacing, *line], [None, *line])
+    assert (mm, pixels) == (pytest.approx(np.hypot(3, 8)), 50)
+    asked = [23.7, 9.96, 7.34, 0.418, 1234, 0.05]
+    texts = called(modules, "ruler.js", "lengthText", *[[v] for v in asked])
+    assert texts == [length_text(v) for v in asked]
+    assert called(modules, "ruler.js", "roundLength", [49], [50], [0.3], [7]) == [20, 50, 0.2, 5]
+    # 1000 columns on 500 pixels: a quarter is 250 columns, 25 mm; 20 mm are 200 columns, a fifth
+    g = {"width": 500, "scale": 0.5}
+    bar, plain = called(modules, "ruler.js", "scaleBar", [g, spacing], [g, None])
+    assert bar == {"share": pytest.approx(0.2), "text": "20 mm, at the detector"}
+    assert plain == {"share": pytest.approx(0.2), "text": "200 pixels"}
+
+
 def test_a_zoom_holds_the_point_under_the_pointer(modules):
     shape, size, centre = (400, 300), (600, 500), [0.4, 0.55]
     before, after, point = 2, 3.1, [123, 456]
@@ -542,6 +575,62 @@ def test_own_files(screen, shared):
         and numbers["research_use"] == RESEARCH_USE
     )
     assert numbers["shown"]["class"] in screen.text("[data-caption=overlay]")
+
+
+def test_a_ruler_for_keyboard_and_pointer(screen):
+    "Pixels of 0.2 mm at the detector, magnified 1.25 times: 0.16 mm in the bone"
+    whose = "corrected for an estimated magnification of 1.25"
+    spacing = {"ImagerPixelSpacing": [0.2, 0.2], "EstimatedRadiographicMagnificationFactor": "1.25"}
+    image = cv2.resize(make_phantom(60_000_002, "Malignant", 600).image, (750, 1000))
+    screen.give("scaled.dcm", dicom(image, **spacing), "scaled.dcm · ")
+    pane, bar = screen.find(".xe-pane").first, screen.find(".xe-scale").first
+    length, words = bar.text_content().strip().split(" mm, ")
+    assert words == whose
+    box, drawn = pane.bounding_box(), bar.locator("i").bounding_box()["width"]
+    on_screen = min(box["width"] / 750, box["height"] / 1000)
+    assert drawn == pytest.approx(float(length) / 0.16 * on_screen, abs=1.5)
+
+    def read():
+        said = screen.text(".xe-readout")
+        measured = re.match(rf"Length ([\d.]+) mm, {whose}\. ", said)
+        return float(measured[1]) if measured else None, int(re.search(r"x (\d+)", said)[1])
+
+    def press(*keys):
+        for key in keys:
+            screen.page.keyboard.press(key)
+
+    pane.focus()
+    press("m", *["ArrowRight"] * 12)
+    far, end = read()
+    press(*["ArrowLeft"] * 4)
+    near, middle = read()  # it follows the reading point
+    assert far - near == pytest.approx(0.16 * (end - middle), abs=1.1)
+    press("m", "ArrowUp", "ArrowUp")
+    assert read()[0] == near and screen.find(".xe-ruler path").first.get_attribute("d")
+    press("m")
+    assert read()[0] is None
+    # a drag does not pan while the ruler is on
+    button = screen.find("[data-do=ruler]")
+    button.click()
+    assert button.get_attribute("aria-pressed") == "true"
+    box = pane.bounding_box()  # a notebook may have moved it
+    on_screen = min(box["width"] / 750, box["height"] / 1000)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    screen.page.mouse.move(x - 30, y - 40)
+    screen.page.mouse.down()
+    screen.page.mouse.move(x, y, steps=4)
+    screen.page.mouse.move(x + 30, y + 40, steps=4)
+    screen.page.mouse.up()
+    assert read()[0] == pytest.approx(100 / on_screen * 0.16, rel=0.06)
+    if keep := os.environ.get("XRAY_EXPLAIN_PICTURES"):
+        screen.page.screenshot(
+            path=f"{keep}/ruler_{'lab' if 'lab' in screen.page.url else 'voila'}.png"
+        )
+    screen.page.mouse.move(x, y)
+    assert read()[0] == pytest.approx(100 / on_screen * 0.16, rel=0.06)
+    button.click()
+    assert read()[0] is None
+    assert f"Sizes in mm {whose}" in screen.text(".xe-regions")
 
 
 def test_errors_are_a_line_and_the_view_lives_on(screen, tmp_path):

@@ -98,6 +98,7 @@ def pixels_message(examined: Examined) -> Message:
         "shape": film.shape,
         "sent": grey.shape,
         "outlines": outline_rings(examined.opened.mask),
+        "spacing": film.spacing and {**asdict(film.spacing), "words": film.spacing.words},
     }
     return Message("pixels", content, (grey.tobytes(),))
 

@@ -102,6 +102,12 @@ class Scene:
     maps: Maps | None  # None: no heat
     mask: np.ndarray | None = None  # (H, W) of the outlined lesion, where there is one
     trusted: bool = True  # False: faint heat, of a picture unlike those of the training
+    lines: tuple[str, ...] = ()  # by class, how its contour is drawn; (): solid
+
+    def line(self, look: Look) -> str:
+        "How the contour is drawn"
+        of_class = self.maps is not None and self.maps.of_class
+        return self.lines[look.class_idx] if self.lines and of_class else "solid"
 
     def opacity(self, look: Look) -> float:
         "Of the hottest heat"
@@ -171,7 +177,8 @@ def draw_panes(
 
     plain, over = coloured(0), coloured(scene.opacity(look))
     if look.contour:
-        over = draw_contour(over, np.where(inside, heat, np.nan), look.threshold)
+        within = np.where(inside, heat, np.nan)
+        over = draw_contour(over, within, look.threshold, style=scene.line(look))
     if scene.mask is not None and look.outline:
         covered = _sample(scene.mask, y, x) * inside
         plain, over = draw_outline(plain, covered), draw_outline(over, covered)

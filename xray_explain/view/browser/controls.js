@@ -21,9 +21,18 @@ export function step(view, by) {
   turn(view, { case_idx: to });
 }
 
+/** A drag measures from now on, or pans again. */
+function switchRuler(view) {
+  view.measures = !view.measures;
+  one(view, '[data-do="ruler"]').setAttribute("aria-pressed", view.measures);
+  if (!view.measures) view.ruler = null;
+  redraw(view);
+}
+
 function press(view, { step: by, do: action }) {
   if (by) step(view, Number(by));
   else if (action === "reset") reset(view);
+  else if (action === "ruler") switchRuler(view);
   else if (action) view.model.send({ kind: action });
 }
 

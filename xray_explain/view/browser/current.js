@@ -29,6 +29,7 @@ function drawnLook(look, maps, words, config) {
   return {
     ...look,
     trusted,
+    line: (maps?.of_class && words?.summary?.lines[look.class_idx]) || "solid",
     versus: maps && !maps.of_class ? -1 : look.versus,
     scale: maps && maps.absolute === null ? "image" : look.scale,
     opacity: look.opacity * (trusted ? 1 : config.faint),

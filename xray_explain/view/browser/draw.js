@@ -150,6 +150,34 @@ export function contourPath(ends) {
   return path;
 }
 
+/** Drawn and left out along a line two pixels wide, by its style: as xray_explain.draw.overlay has them. */
+export const DASHES = { solid: [], dashed: [12, 8], dotted: [2, 8] };
+
+/** Those lines joined to long ones, along which dashes can be measured. */
+export function joinedLines(ends) {
+  const name = ([x, y]) => `${x.toFixed(3)} ${y.toFixed(3)}`, at = new Map(), used = new Uint8Array(ends.length / 2);
+  ends.forEach((end, i) => at.set(name(end), [...(at.get(name(end)) ?? []), i]));
+  const next = (end) => at.get(name(end)).find((i) => !used[i >> 1]);
+  return Array.from(used.keys()).filter((n) => !used[n] && ends.length).map((n) => {
+    if (used[n]) return [];
+    const line = [ends[2 * n], ends[2 * n + 1]];
+    used[n] = 1;
+    for (const [last, put] of [[() => line.at(-1), (p) => line.push(p)], [() => line[0], (p) => line.unshift(p)]])
+      for (let i = next(last()); i !== undefined; i = next(last())) {
+        used[i >> 1] = 1;
+        put(ends[i ^ 1]);
+      }
+    return line;
+  }).filter((line) => line.length);
+}
+
+/** Lines of points as a path; a pixel's centre is half a pixel from its corner. */
+export function linesPath(lines) {
+  const path = new Path2D();
+  for (const line of lines) line.forEach(([x, y], i) => path[i ? "lineTo" : "moveTo"](x + 0.5, y + 0.5));
+  return path;
+}
+
 /** Closed rings of points as a path. */
 export function ringsPath(rings) {
   const path = new Path2D();
@@ -161,7 +189,8 @@ export function ringsPath(rings) {
 }
 
 /** A line on a dark edge, so that it shows on bone and on black. */
-export function stroke(context, path, colour) {
+export function stroke(context, path, colour, dashes = []) {
+  context.setLineDash(dashes);
   for (const [width, style] of [[4, "rgba(0, 0, 0, 0.7)"], [2, colour]]) {
     context.lineWidth = width;
     context.strokeStyle = style;

@@ -33,7 +33,7 @@ function takeMaps(view, message, [values]) {
 
 /** The words come last of all that a state needs. */
 function takeScreen(view, message) {
-  if (message.number !== view.screen?.number) view.point = view.sampled = null;
+  if (message.number !== view.screen?.number) view.point = view.sampled = view.ruler = null;
   view.screen = message;
   redraw(view);
 }

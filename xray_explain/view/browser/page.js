@@ -4,10 +4,12 @@ const slider = (name, label) =>
   `<label class="xe-row"><span>${label}</span><input type="range" name="${name}">
    <output data-of="${name}"></output></label>`;
 const choice = (name, label) => `<label class="xe-row"><span>${label}</span><select name="${name}"></select></label>`;
+const RULER = `<svg class="xe-ruler" aria-hidden="true" hidden><path/><path/><text/></svg>
+  <span class="xe-scale" hidden><i></i><span></span></span>`;
 const pane = (name, label, extra = "") => `<figure>
   <div class="xe-pane" tabindex="0" role="application" aria-roledescription="picture"
-  aria-label="${label}; arrow keys move the reading point, with Shift they pan, plus, minus and 0 zoom">
-  <canvas data-pane="${name}"></canvas><i class="xe-cross" hidden></i>${extra}
+  aria-label="${label}; arrow keys move the reading point, with Shift they pan, plus, minus and 0 zoom, m sets an end of the ruler">
+  <canvas data-pane="${name}"></canvas><i class="xe-cross" hidden></i>${RULER}${extra}
   </div><figcaption data-caption="${name}">${label}</figcaption></figure>`;
 
 const KEYS = `<details class="xe-keys"><summary>Keys</summary><dl>
@@ -16,6 +18,7 @@ const KEYS = `<details class="xe-keys"><summary>Keys</summary><dl>
   <dt>arrows</dt><dd>move the reading point; with Shift, pan</dd>
   <dt>+, −, 0</dt><dd>zoom in, out, as it was</dd>
   <dt>c, o</dt><dd>contour, outline</dd>
+  <dt>m, m</dt><dd>measure from the reading point to where it is then; again: no more</dd>
   <dt>wheel, drag</dt><dd>zoom, pan; in a narrow window the wheel with Ctrl</dd>
   <dt>right drag</dt><dd>window and level</dd></dl></details>`;
 const HEADER = `
@@ -38,7 +41,8 @@ const CONTROLS = `
     ${slider("zoom", "Zoom")}
     <span class="xe-group"><label title="White: where the evidence reaches the threshold (c)"><input type="checkbox" name="contour"> Contour</label>
     <label title="Cyan: the lesion as an expert outlined it (o)"><input type="checkbox" name="outline"> Outline</label>
-    <button data-do="reset" title="Window, level and zoom as they were (0)">Reset view</button></span>
+    <button data-do="ruler" aria-pressed="false" title="Measure with a drag, or with m at both ends">Ruler</button>
+    <button data-do="reset" title="Window, level and zoom as they were (0)">Reset</button></span>
   </div>`;
 
 export const PAGE = `${HEADER}${PANES}

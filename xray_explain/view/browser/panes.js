@@ -2,11 +2,12 @@
 import { current } from "./current.js";
 import { clamp, toPane } from "./geometry.js";
 import {
-  contourEnds, contourPath, fullColour, isAbsolute, paint, peakOf, positions, ringsPath, sampleGrey, sampleHeat,
-  stroke, topOf, within,
+  contourEnds, contourPath, DASHES, fullColour, isAbsolute, joinedLines, linesPath, paint, peakOf, positions, ringsPath,
+  sampleGrey, sampleHeat, stroke, topOf, within,
 } from "./draw.js";
 import { fillWords, mirrorAll } from "./mirror.js";
 import { drawTags, shownRegions } from "./regions.js";
+import { placeRuler, rulerText } from "./ruler.js";
 import { all, layoutOf, one, turn } from "./state.js";
 import { digits, readoutText, shownName, strength } from "./words.js";
 
@@ -52,7 +53,10 @@ function drawPicture(view, now) {
   paint(grey, heat, look, view.config.lut[look.colours], inside, [g.height, g.width]).forEach((rgba, i) =>
     contexts[i].putImageData(new ImageData(rgba, g.width, g.height), 0, 0));
   const lined = maps && look.contour, step = look.interpolation === "nearest" ? 1 : 4;  // a square has corners
-  if (lined) stroke(contexts[1], contourPath(contourEnds(heat, look.threshold, g.width, inside, step)), "#ffffff");
+  if (lined) {
+    const ends = contourEnds(heat, look.threshold, g.width, inside, step), broken = look.line !== "solid";
+    stroke(contexts[1], broken ? linesPath(joinedLines(ends)) : contourPath(ends), "#ffffff", DASHES[look.line]);
+  }
   if (look.outline) {
     const rings = picture.outlines.map((ring) => ring.map(([px, py]) => toPane(g, px, py)));
     for (const context of contexts) stroke(context, ringsPath(rings), "rgb(64, 240, 255)");
@@ -92,12 +96,14 @@ function captionEvidence(view, { picture, maps, look, noMap }) {
 export function readout(view, now = current(view)) {
   const { maps, picture, look } = now, { point } = view, line = one(view, ".xe-readout");
   for (const cross of all(view, ".xe-cross")) cross.hidden = !point || !maps;
+  placeRuler(view, picture);
   if (!maps) return line.replaceChildren();
   const [x, y] = point ?? peakOf(maps, look), heat = sampleHeat(maps, look, [x], [y], picture.shape);
   placeCrosses(view, picture, x, y);
   const [grey] = sampleGrey(picture.levels, [x], [y], picture.shape, 1);
   const where = !point && topOf(maps, look) > 0 ? "Highest at" : "At";
-  line.textContent = readoutText(where, [x, y], shownName(view.config.classes, maps, look), heat, grey);
+  const length = rulerText(view, picture);
+  line.textContent = `${length && `${length}. `}${readoutText(where, [x, y], shownName(view.config.classes, maps, look), heat, grey)}`;
 }
 
 function placeCrosses(view, picture, x, y) {

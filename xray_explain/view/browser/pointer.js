@@ -4,6 +4,7 @@ import { clamp, draggedCentre, toPicture, zoomedCentre } from "./geometry.js";
 import { step } from "./controls.js";
 import { current } from "./current.js";
 import { readout } from "./panes.js";
+import { setRuler } from "./ruler.js";
 import { layoutOf, lookOf, reset, turn } from "./state.js";
 
 const inRange = ({ min, max }, value) => clamp(value, min, max);
@@ -40,6 +41,14 @@ function movePoint(view, dx, dy) {
   readout(view);
 }
 
+/** Set an end of the ruler at the reading point, or where the evidence is highest. */
+function measure(view) {
+  const { maps, look } = current(view);
+  view.point ??= maps && peakOf(maps, look);
+  if (view.point) setRuler(view, view.point);
+  readout(view);
+}
+
 /** Where an event is, in pixels of the pane's canvas. */
 function panePoint(view, pane, event) {
   const box = pane.getBoundingClientRect(), ratio = view.canvases[0].width / box.width;
@@ -54,7 +63,20 @@ function movePointer(view, pane, event) {
   view.point = x >= 0 && y >= 0 && x < g.columns && y < g.rows ? [x, y] : null;
   const left = event.buttons & 1, right = event.buttons & 2;
   if (right || (left && event.shiftKey)) changeWindow(view, event.movementX, event.movementY);
-  else if (left) pan(view, event.movementX * ratio, event.movementY * ratio);
+  else if (left && !view.measures) pan(view, event.movementX * ratio, event.movementY * ratio);
+  readout(view);
+}
+
+/** Begin a drag, which measures from here where the ruler is on. */
+function takeHold(view, pane, event) {
+  pane.setPointerCapture(event.pointerId);
+  movePointer(view, pane, event);
+  if (view.measures && event.button === 0) view.ruler = view.point && { from: view.point, to: null };
+}
+
+/** The end of such a drag; the line stays. */
+function letGo(view) {
+  if (view.measures && view.ruler && view.point) view.ruler.to ??= view.point;
   readout(view);
 }
 
@@ -66,8 +88,9 @@ function turnWheel(view, pane, event) {
 }
 
 export function listenToPointer(view, pane) {
-  pane.addEventListener("pointerdown", (event) => pane.setPointerCapture(event.pointerId));
+  pane.addEventListener("pointerdown", (event) => takeHold(view, pane, event));
   pane.addEventListener("pointermove", (event) => movePointer(view, pane, event));
+  pane.addEventListener("pointerup", () => letGo(view));
   pane.addEventListener("pointerleave", () => {
     view.point = null;
     readout(view);
@@ -83,6 +106,7 @@ const PANE_KEYS = {
   "=": (view) => zoom(view, 1.25),
   "-": (view) => zoom(view, 0.8),
   "0": reset,
+  "m": measure,
   "o": (view) => turn(view, { outline: !view.model.get("outline") }),
   "c": (view) => turn(view, { contour: !view.model.get("contour") }),
 };

@@ -24,6 +24,8 @@ export function newView(model, el) {
     pixels: null,   // a picture's greys as a pyramid, under its number
     maps: null,     // its maps of every class, under its number and their method
     point: null,    // x and y of the reading point in the picture
+    ruler: null,    // from where to where it measures; `to` is null while it follows the reading point
+    measures: false,  // a drag measures, and does not pan
     sampled: null,  // the greys of the pane as it is laid out now
     frame: 0,       // of the drawing that is asked for
     file: null,     // on its way to Python,
