@@ -9,8 +9,9 @@ are). What is trained or measured already is not done again. Figures are means o
 of whole groups, of the mean over seeds. IoU, hit rate and drop are of the true class's evidence, right or wrong prediction,
 over the outlined cases; "drop" is by how much its centred logit falls when the lesion is covered, its median; "elsewhere"
 the same for as much of the film without a lesion. Runs called guided and plain, and fine and guided, are compared case by
-case; guided and picture, whose test cases are others, by their figures. A run with `start=guided` starts each seed from the
-weights of that seed of the run called guided, which comes before it.
+case, and twice and fine, twice and guided; guided and picture, whose test cases are others, by their figures. A run with `start=guided` starts each seed from the
+weights of that seed of the run called guided, which comes before it. A run with `seen=fine image_size=384 scales=0.67`
+trains nothing: it has the weights of that seed of the run called fine, and sees pictures on that canvas and at these scales.
 """
 
 import argparse
@@ -26,8 +27,9 @@ from xray_explain.data.cases import read_cases
 from xray_explain.files import six_digits, write_json
 from xray_explain.measure.bootstrap import group_weights
 from xray_explain.measure.performance import ranking_figures
+from xray_explain.model.calibration import seen_at
 from xray_explain.model.checkpoint import load_checkpoint
-from xray_explain.model.recipe import Recipe
+from xray_explain.model.recipe import Recipe, scales_of
 from xray_explain.model.training import train
 
 RECIPE = dict(
@@ -39,6 +41,7 @@ RECIPE = dict(
     epochs=9,
     guidance=1.0,
 )
+_TYPES = TYPES | {"seen": str}
 THIRDS = ("smallest", "middle", "largest")
 
 
@@ -69,8 +72,18 @@ def seeded(settings, trainings, seed):
     return Recipe(**settings | {"start": start, "seed": seed})
 
 
-def trained(cases, out, recipe):
+def seen(given, trainings, seed):
+    "The checkpoint of the same seed of an earlier run, on another canvas or at other scales"
+    earlier = load_checkpoint(trainings / f"{given['seen']}_{seed}" / "model.safetensors")
+    return seen_at(earlier, int(given.get("image_size", 0)), scales_of(given.get("scales", "")))
+
+
+def trained(cases, given, args, name, seed):
     "The checkpoint of a training, done now if need be"
+    if "seen" in given:
+        return seen(given, args.output, seed)
+    out = args.output / f"{name}_{seed}"
+    recipe = seeded(RECIPE | {"start": args.weights} | given, args.output, seed)
     if not (out / "model.safetensors").is_file():
         train(cases, out, recipe)
     return load_checkpoint(out / "model.safetensors")
@@ -172,7 +185,13 @@ def apart(first, second, worst):
     return {name: _figure(name, less(once, name), less(drawn, name)) for name in once[0][0]}
 
 
-COMPARED = (("guided", "plain", paired), ("fine", "guided", paired), ("picture", "guided", apart))
+COMPARED = (
+    ("guided", "plain", paired),
+    ("fine", "guided", paired),
+    ("twice", "fine", paired),
+    ("twice", "guided", paired),
+    ("picture", "guided", apart),
+)
 
 
 def shown(figure):
@@ -185,12 +204,10 @@ def main():
     for name, split_file, *settings in args.run:
         cases = read_cases(args.data, None, split_file, args.label)
         asked = cases.split(args.measure)
-        given = {k: TYPES[k](v) for k, v in (part.split("=", 1) for part in settings)}
+        given = {k: _TYPES[k](v) for k, v in (part.split("=", 1) for part in settings)}
         tables[name] = []
         for seed in args.seeds:
-            recipe = seeded(RECIPE | {"start": args.weights} | given, args.output, seed)
-            out = args.output / f"{name}_{seed}"
-            checkpoint = trained(cases, out, recipe)
+            checkpoint = trained(cases, given, args, name, seed)
             cache = args.output / f"{name}_{seed}_{args.measure}.parquet"
             tables[name].append(measured(checkpoint, asked, cache))
         first = tables[name][0]
@@ -199,7 +216,7 @@ def main():
             "groups": first.group.nunique(),
             "outlined": int(first.iou.notna().sum()),
             "training": len(cases.split("train")),
-            "settings": RECIPE | given,
+            "settings": given if "seen" in given else RECIPE | given,
             "measured_on": args.measure,
             "grid_ceiling": float(first.ceiling.mean()),
             "figures": summary(tables[name], args.worst),

@@ -27,7 +27,7 @@ from xray_explain.model.checkpoint import (
     start_normalisation,
     timm_name,
 )
-from xray_explain.model.networks.fine import POOLINGS, STRIDES, WIDTH, FineNet
+from xray_explain.model.networks.fine import POOLINGS, STRIDES, WIDTH, FineNet, by_area
 from xray_explain.model.networks.folding import folded
 from xray_explain.model.novelty import fit_novelty, stage_means
 from xray_explain.model.training import first_stages
@@ -371,3 +371,30 @@ def test_bodies_of_all_families(body):
     assert sorted(n for stage in stages(net) for n in stage) == sorted(dict(net.named_parameters()))
     quick = folded(net)
     assert F.cosine_similarity(quick(x), net(x)) > 0.9999
+
+
+def test_seen_twice_by_the_command(tmp_path, capsys):
+    "The same weights on another canvas and at a second scale: calibrated anew, nothing else kept"
+    phantoms = write_phantoms(tmp_path / "phantoms", 16, size=96, workers=1, progress=False)
+    net = network("fine.test_resnet", output_stride=8)
+    kept = {"measured": {"num_images": 9, "data": "others", "accuracy": 0.9}, "temperature": 3.0}
+    once = replace(checkpoint_of(net, "fine.test_resnet", **kept), model_args={"output_stride": 8})
+    save_checkpoint(tmp_path / "once.safetensors", once)
+    given = ["--checkpoint", str(tmp_path / "once.safetensors"), "--split", "all"]
+    into = ["--output", str(tmp_path / "twice.safetensors")]
+    asked = ["calibrate", str(phantoms), *given, *into]
+    assert main([*asked, "--image-size", "96", "--scales", "0.667"]) == 0
+    twice = load_checkpoint(tmp_path / "twice.safetensors")
+    assert (twice.net.scales, twice.preprocessing.size) == ((0.667,), (96, 96))
+    assert not twice.measured and twice.novelty and twice.evidence_scale
+    x = noise(4, 3, 96, 96)
+    seen, whole, small = (
+        explain(n, y) for n, y in ((twice.net, x), (once.net, x), (once.net, by_area(x, (64, 64))))
+    )
+    assert torch.allclose(seen.logits, (whole.logits + small.logits) / 2, atol=1e-4)
+    assert seen.exact and seen.evidence.shape[2:] == (12, 12)
+    plain = ["--checkpoint", str(tmp_path / "plain.safetensors"), "--split", "all"]
+    net = build_net("test_resnet", 3).eval()
+    save_checkpoint(tmp_path / "plain.safetensors", Checkpoint(net, "test_resnet", CLASSES))
+    assert main(["calibrate", str(phantoms), *plain, *into, "--scales", "0.5"]) == 1
+    assert "scales are of fine networks, and this is test_resnet" in capsys.readouterr().err

@@ -36,6 +36,7 @@ ROWS = {
     "freeze": Row((0, 1, 2), {"start": WEIGHTS}),
     "output_stride": Row((32, 16)),
     "pooling": Row(CHOICES["pooling"], {"architecture": "fine.test_efficientnet"}),
+    "scales": Row(("", "0.5", "0.75,0.5"), {"architecture": "fine.test_efficientnet"}),
     "image_size": Row((64, 96)),
     "pose": Row(CHOICES["pose"]),
     "fit": Row(CHOICES["fit"]),

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LEAST_OF_A_CLASS', 'SPECIFICITY', 'LEAST_CASES', 'mean_nll', 'fit_temperature', 'reliability', 'calibration_error',
-           'brier_score', 'calibration_figures', 'operating_point', 'specific_point', 'calibrate']
+           'brier_score', 'calibration_figures', 'operating_point', 'specific_point', 'calibrate', 'seen_at']
 
 # %% ../../nbs/4_model/09_calibration.ipynb #8f91bbf5
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.metrics import roc_curve
 from ..evidence.activation import USUAL_THRESHOLD, activation_of, as_pairs
 from ..evidence.head import as_logits, find_ending
 from .checkpoint import Checkpoint
+from .networks.fine import body_of
 from .novelty import fit_novelty, stage_means
 from ..wording import NORMAL
 
@@ -247,3 +249,35 @@ def calibrate(
         },
         novelty=fit_novelty(means.clone(), groups),  # a plain tensor, which can be saved
     )
+
+# %% ../../nbs/4_model/09_calibration.ipynb #ceea93a2
+def seen_at(
+    checkpoint: Checkpoint,
+    image_size: int = 0,  # rows and columns of the canvas; 0: as it is
+    scales: list[float] | None = None,  # shares of it, of a fine network; None: as they are
+) -> Checkpoint:
+    "The same weights on another canvas, of which nothing is measured; ValueError where none fits"
+    net, args = checkpoint.net, dict(checkpoint.model_args)
+    if image_size and "img_size" in args:
+        raise ValueError(f"{checkpoint.architecture} has a canvas that cannot be changed")
+    if scales is not None:
+        if not body_of(checkpoint.architecture):
+            raise ValueError(f"scales are of fine networks, and this is {checkpoint.architecture}")
+        net = deepcopy(net)
+        net.scales = tuple(scales)
+        args = {name: a for name, a in args.items() if name != "scales"}
+        args |= {"scales": scales} if scales else {}
+    size = (image_size, image_size) if image_size else checkpoint.preprocessing.size
+    return Checkpoint(
+        net,
+        checkpoint.architecture,
+        checkpoint.class_names,
+        replace(checkpoint.preprocessing, size=size),
+        args,
+        training={k: v for k, v in checkpoint.training.items() if k not in _OF_CANVAS},
+        activation=checkpoint.activation,
+        name=checkpoint.name,
+    )
+
+
+_OF_CANVAS = ("val_cases", "val_accuracy", "val_auc", "val_loss")  # of a training's words

@@ -66,7 +66,7 @@ def class_order(
     return orders.pop()
 
 # %% ../../nbs/4_model/03_checks.ipynb #98771f64
-MODEL_ARGS = ("output_stride", "img_size", "drop_rate", "pooling")
+MODEL_ARGS = ("output_stride", "img_size", "drop_rate", "pooling", "scales")
 HEADER = (
     "architecture",
     "class_names",
@@ -88,13 +88,21 @@ def _is_name(name) -> bool:
     return printable(name) == name and len(name) <= 100
 
 
+def _is_share(number) -> bool:
+    "Whether it is a number between 0 and 1, neither of them"
+    return _is_number(number, 0, 1) and 0 < number < 1
+
+
 def _bad_model_args(args) -> str:
     if not isinstance(args, dict) or not set(args) <= set(MODEL_ARGS):
         return f"it asks timm for more than {', '.join(MODEL_ARGS)}"
     pooling = args.get("pooling", POOLINGS[0])
     if pooling not in POOLINGS:
         return f"its pooling is none of {', '.join(POOLINGS)}"
-    for value in (value for name, value in args.items() if name != "pooling"):
+    scales = args.get("scales", [])
+    if not (isinstance(scales, list) and len(scales) <= 3 and all(_is_share(s) for s in scales)):
+        return "its scales are no list of up to 3 numbers between 0 and 1"
+    for value in (value for name, value in args.items() if name not in ("pooling", "scales")):
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if not all(_is_number(n, 0, 4096) for n in numbers):
             return "its arguments for timm are no numbers, or too large"
