@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from unittest import mock
 
@@ -14,21 +15,25 @@ import numpy as np
 import pytest
 import torch
 
+from xray_explain.cli import main
 from xray_explain.evidence.cam import explain
+from xray_explain.files import PACKAGE
 from xray_explain.infer.folder import LocalEngine, Options, explain_one, run
 from xray_explain.infer.journal import RunError
 from xray_explain.infer.network import Network
-from xray_explain.model.checkpoint import Checkpoint, build_net
+from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
 from xray_explain.model.networks import compiled as compiled_module
 from xray_explain.model.networks.compiled import (
     LEAST,
     TOLERANCE,
     Compiled,
+    Lanes,
     NotCompiled,
     compiled,
     differences,
     probe_pictures,
 )
+from xray_explain.model.networks.export import FORMATS, export_network, output_names
 from xray_explain.model.networks.graph import kept_graph, openvino
 from xray_explain.model.novelty import fit_novelty, stage_means
 from xray_explain.read.preprocessing import Preprocessing
@@ -305,3 +310,63 @@ def test_evaluations_and_views_are_compiled_for_as_many_pictures(model, tmp_path
     for name in ("logits", "evidence"):
         a, b = getattr(study, name), getattr(plain, name)
         assert 0 < np.abs(a - b).max() < TOLERANCE * np.abs(b).max()
+
+
+def exported(made: Checkpoint, path, form: str) -> float:
+    "How far a file's outputs are from those of `explain`, in ONNX Runtime or OpenVINO, for several pictures"
+    export_network(made, path, form)
+    assert str(PACKAGE.parent).encode() not in path.read_bytes(), "it names folders of this machine"
+    x = 1 - probe_pictures(made.preprocessing.size)[:3]
+    e = explain(made, made.preprocessing.normalise(x))
+    wanted = [t for t in (e.probs, e.logits, e.evidence, e.ood_score) if t is not None]
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        names, given = [o.name for o in session.get_outputs()], session.run(None, {"pictures": x})
+        said = session.get_modelmeta().custom_metadata_map
+    else:
+        read = openvino().Core().read_model(path)
+        names, given = [o.get_any_name() for o in read.outputs], Lanes(read)(x)
+        said = read.get_rt_info(["xray_explain"]).value
+    assert names == output_names(made)
+    facts = {name: json.loads(fact) for name, fact in said.items()}
+    assert facts["class_names"] == list(made.class_names)
+    assert facts["temperature"] == made.temperature and facts["activation"] == made.activation
+    assert facts["preprocessing"]["size"] == list(made.preprocessing.size)
+    assert facts["evidence_scale"] == list(made.evidence_scale)
+    off = [np.abs(a - b.numpy()).max() / b.abs().max() for a, b in zip(given, wanted, strict=True)]
+    return float(max(off))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_exported_to_openvino(model, tmp_path, activation):
+    scaled = {"temperature": 1.5, "evidence_scale": (1.0, 2.0, 3.0), "activation": activation}
+    assert exported(replace(model, **scaled), tmp_path / "net.xml", "openvino") < TOLERANCE
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.bin", "net.xml"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        *("resnet18", "densenet121", "regnety_002", "convnext_atto", "nf_regnet_b1"),
+        *("swin_tiny_patch4_window7_224", "efficientnet_b0", "fine.tf_efficientnet_lite0"),
+    ],
+)
+def test_exported_networks_of_other_families(architecture, form, tmp_path):
+    made = checkpoint_of(architecture, (224, 224), novelty=False)
+    made = replace(made, temperature=0.7, evidence_scale=(1.0, 2.0, 3.0))
+    assert exported(made, tmp_path / f"net{FORMATS[form]}", form) < TOLERANCE
+
+
+def test_what_cannot_be_exported_says_so_and_leaves_nothing(tmp_path, capsys):
+    made = checkpoint_of("test_vit", (160, 160), novelty=False)
+    save_checkpoint(tmp_path / "vit.safetensors", made)
+    argv = ["export", "--checkpoint", str(tmp_path / "vit.safetensors"), "--output"]
+    assert main([*argv, str(tmp_path / "out.onnx")]) == 1
+    assert "VisionTransformer has no closed form" in capsys.readouterr().err
+    assert main([*argv, str(tmp_path / "out.pb")]) == 1
+    assert "is called something.onnx" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["vit.safetensors"]

@@ -177,6 +177,7 @@ BASE = {
     "calibrate": ["{home}/many", *GUESS, "--output", "{out}/new.safetensors", "--split", "all"],
     "evaluate": ["{home}/set", *GUESS],
     "card": [*GUESS, "--output", "{out}/card.md"],
+    "export": [*GUESS, "--format", "openvino", "--output", "{out}/net.xml"],
     "report": ["gallery", "--data", "{home}/set"],
     "compare": [GUESS[1], "{home}/guess1.safetensors", "--data", "{home}/set"],
     "infer": ["--input-dir", "{home}/few", *GUESS, "--output-dir", "{out}/r", "--workers", "0"],
@@ -246,6 +247,8 @@ OPTIONS = {
         "--output": ["{out}/elsewhere.safetensors"],
         "--split": ["nothing"],
         "--rule": ["youden"],
+        "--image-size": ["64"],
+        "--scales": ["0.5"],
     },
     "evaluate": {
         "data": ["{home}/other"],
@@ -262,6 +265,11 @@ OPTIONS = {
         "--procedure": ["xray-explain train set"],
         "--output": ["{out}/elsewhere.md"],
         "--into": ["{out}/known.safetensors"],
+    },
+    "export": {
+        "--checkpoint": ["{home}/guess1.safetensors"],
+        "--format": ["onnx", "--output", "{out}/net.onnx"],
+        "--output": ["{out}/elsewhere.xml"],
     },
     "report": {
         "reports": ["evaluation"],
