@@ -27,6 +27,10 @@ SMALL = {
         "fine.test_efficientnet, 8 pixels",
     ),
     "dicom_objects": ("--size 300 240 --rounds 1", "| seg |"),
+    "node_speed": (
+        "--images 3 --size 300 240 --rounds 1 --workers 1 --architecture test_efficientnet",
+        "| node |",
+    ),
     "folder_memory": (
         "--images 4 8 --size 100 --workers 1 --architecture test_efficientnet",
         "| 8 |",

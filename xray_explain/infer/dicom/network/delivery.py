@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONTEXTS', 'NOT_TAKEN', 'IDLE', 'LONGEST', 'LAST', 'Away', 'connected', 'sent', 'Delivery']
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #3ec56a53
+# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #aac1bc3b
 import json
 import threading
 import time
@@ -25,11 +25,11 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from .peers import Peer, hush
+from .peers import Peer, hush, send_at_once
 from ...journal import RecordFile
 from ....read.pixels import quiet
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #812e343d
+# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #afaf2451
 CONTEXTS = [
     (SecondaryCaptureImageStorage, JPEGLSLossless),
     (SecondaryCaptureImageStorage, ExplicitVRLittleEndian),
@@ -46,7 +46,7 @@ class Away(RuntimeError):
 
 def connected(peer: Peer, title: str):
     "An association with a peer (PS3.8); raises Away"
-    from pynetdicom import AE
+    from pynetdicom import AE, evt
 
     hush("pynetdicom")
     ae = AE(title)
@@ -54,7 +54,8 @@ def connected(peer: Peer, title: str):
     ae.connection_timeout, ae.maximum_pdu_size = 10, 2**20
     for kind, syntax in CONTEXTS:
         ae.add_requested_context(kind, syntax)
-    association = ae.associate(peer.host, peer.port, ae_title=peer.title)
+    handlers = [(evt.EVT_CONN_OPEN, send_at_once)]
+    association = ae.associate(peer.host, peer.port, ae_title=peer.title, evt_handlers=handlers)
     if not association.is_established:
         refused = association.is_rejected
         raise Away("it refuses the association" if refused else "it does not answer")
@@ -100,7 +101,7 @@ def sent(
         raise Away("it has no room")
     return status
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #83a46333
+# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #cac02dd0
 # seconds: an association is kept without work; between two attempts; to send before an end
 IDLE, LONGEST, LAST = 5.0, 30.0, 30.0
 

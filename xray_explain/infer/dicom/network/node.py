@@ -6,7 +6,7 @@
 __all__ = ['OUT_OF_RESOURCES', 'SUCCESS', 'LARGEST', 'ASSOCIATIONS', 'SYNTAXES', 'TICK', 'SPOOL', 'OUTBOX', 'EVERY', 'Listening',
            'Receiver', 'receiving', 'Node', 'node_sources', 'serve_node']
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #fcac3dd9
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #85589907
 import ipaddress
 import signal
 import threading
@@ -24,6 +24,7 @@ from xray_explain.infer.dicom.network.peers import (
     check_installed,
     hush,
     instance_name,
+    send_at_once,
 )
 from .spool import Spool, SpoolFull, sync_folder
 from xray_explain.infer.journal import (
@@ -39,7 +40,7 @@ from ...results import assemble
 from ....read.sources import Source, Sources, digest
 from ....terminal import say
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #37ea0b42
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #f60b8b1a
 @dataclass(frozen=True)
 class Listening:
     "Where a node listens, and to whom"
@@ -70,7 +71,7 @@ class Listening:
         except ValueError:
             return self.host != "localhost"
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #3ad027b5
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #e69068c4
 OUT_OF_RESOURCES, SUCCESS = 0xA700, 0x0000
 LARGEST, ASSOCIATIONS = 2**28, 10  # bytes of an object, associations at a time
 _SYNTAX = "1.2.840.10008.1.2"
@@ -127,7 +128,7 @@ class Receiver:
     def gone(self, event):
         self._bytes.pop(id(event.assoc), None)
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #e4f9fb37
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #4efd99a3
 @contextmanager
 def receiving(listening: Listening, receiver: Receiver) -> Iterator[int]:
     "Listen meanwhile; gives the port. Raises RunError where that is not to be had"
@@ -143,6 +144,7 @@ def receiving(listening: Listening, receiver: Receiver) -> Iterator[int]:
     for uid in sorted(RADIOGRAPHS):
         ae.add_supported_context(uid, SYNTAXES)
     handlers = [
+        (evt.EVT_CONN_OPEN, send_at_once),
         (evt.EVT_C_STORE, receiver.store),
         (evt.EVT_DATA_RECV, receiver.count),
         (evt.EVT_CONN_CLOSE, receiver.gone),
@@ -158,7 +160,7 @@ def receiving(listening: Listening, receiver: Receiver) -> Iterator[int]:
     finally:
         ae.shutdown()
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #e71af70a
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #b2010fa1
 TICK = 0.5  # seconds until it is asked again whether there is an end
 
 
@@ -227,7 +229,7 @@ class Node:
         for entry in entries(batch):
             self.spool.done(entry["image_name"])
 
-# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #24366e3a
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #e306a648
 @contextmanager
 def _ended_by_signals(ending: threading.Event) -> Iterator[None]:
     "SIGTERM and SIGINT are an end, as far as this is the thread that gets them"
