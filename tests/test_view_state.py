@@ -414,3 +414,55 @@ def test_a_pane_numbers_the_regions_inside_its_contour(browser, checkpoints, fil
         assert texts[: len(expected)] == expected, (texts, expected)
     assert many != few and said(contour=False) == []
     page.close()
+
+
+def drawn_line(panes) -> int:
+    "How much white a contour adds to a pane, of two pictures with it and without"
+    lined, plain = (pane.astype(int).min(2) for pane in panes)
+    white = ((lined > 200) & (plain < 150)).astype(np.uint8)
+    tags = cv2.morphologyEx(white, cv2.MORPH_CLOSE, np.ones((9, 9)))  # words on white boxes
+    tags = cv2.dilate(cv2.morphologyEx(tags, cv2.MORPH_OPEN, np.ones((11, 11))), np.ones((5, 5)))
+    return int((lined - plain).clip(0)[tags == 0].sum() / 255)
+
+
+@pytest.mark.parametrize("style", ["solid", "dashed", "dotted"])
+def test_a_contour_is_as_sure_as_the_model(style, browser, checkpoints, films):  # noqa: F811
+    "Solid from the point of high specificity on, dashed between the two, dotted below; Python draws the same"
+    sensitive, specific = {"solid": (0, 0), "dashed": (0, 1), "dotted": (1, 1)}[style]
+    second = {"threshold": specific, "rule": "specificity 0.95"}
+    checkpoint = replace(checkpoints[0], operating_points={"Benign": {"threshold": sensitive}})
+    view = InferenceView(checkpoint, films)
+    page = browser.new_page(viewport={"width": 900, "height": 700})
+    watched = Watched(page, view)
+    view.turn(class_idx=1, scale="image", threshold=0.5, opacity=0.0, window=2.0, level=1.0)
+
+    def canvas():
+        data = page.evaluate("() => document.querySelector('[data-pane=overlay]').toDataURL()")
+        return cv2.imdecode(np.frombuffer(base64.b64decode(data.split(",")[1]), np.uint8), 1)
+
+    def lines(sure: bool) -> list[int]:
+        "In the browser and by Python; all of the line, or as it is drawn here"
+        checkpoint.operating_points["Benign"]["specific"] = None if sure else second
+        view.case_idx, case = -1, view.case_idx
+        view.turn(case_idx=max(case, 0), class_idx=1)
+        view.turn(scale="image", threshold=0.5, opacity=0.0, window=2.0, level=1.0, outline=False)
+        counts = []
+        for pane in (canvas, lambda: view.panes()[1]):
+            both = []
+            for contour in (True, False):
+                view.turn(contour=contour)
+                watched.pump()
+                both.append(pane())
+            counts.append(drawn_line(both))
+        return counts
+
+    whole, drawn = lines(True), lines(False)
+    words = watched.text(".xe-notes")
+    for all_of_it, part in zip(whole, drawn):
+        assert all_of_it > 40
+        expected = {"solid": (0.99, 1.01), "dashed": (0.45, 0.8), "dotted": (0.1, 0.5)}[style]
+        assert expected[0] <= part / all_of_it <= expected[1], (whole, drawn)
+    side = {"solid": ("above", "above"), "dashed": ("above", "below"), "dotted": ("below",) * 2}
+    assert f"is {side[style][0]} the operating point" in words
+    assert f"and {side[style][1]} the one at" in words
+    page.close()

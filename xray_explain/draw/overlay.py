@@ -235,19 +235,19 @@ def draw_marks(
     return np.asarray(canvas)
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #455295fc
-def _hot_part(heat: np.ndarray, threshold: float) -> tuple[slice, slice]:
+def _hot_part(heat: np.ndarray, threshold: float, margin: int) -> tuple[slice, slice]:
     "Rows and columns that a map's contour can run in; empty ones where it is nowhere hot"
     hot = heat >= threshold
     parts = []
     for axis in (1, 0):
         at = np.flatnonzero(hot.any(axis))
-        ends = (max(int(at[0]) - 2, 0), int(at[-1]) + 3) if len(at) else (0, 0)
+        ends = (max(int(at[0]) - margin, 0), int(at[-1]) + margin + 1) if len(at) else (0, 0)
         parts.append(slice(*ends))
     return parts[0], parts[1]
 
 # %% ../../nbs/5_draw/02_overlay.ipynb #e46593ac
 # how a line is drawn -> drawn and left out along it, in widths of the line; (): all of it
-LINE_STYLES: dict[str, tuple[float, ...]] = {"solid": (), "dashed": (6, 4), "dotted": (1, 4)}
+LINE_STYLES: dict[str, tuple[float, ...]] = {"solid": (), "dashed": (6, 4), "dotted": (2, 4)}
 
 
 def dashes(
@@ -280,7 +280,7 @@ def draw_contour(
     "A copy of the picture with a white line on a dark edge where the heat crosses the threshold"
     from skimage.measure import find_contours
 
-    image, part = image.copy(), _hot_part(heat, threshold)
+    image, part = image.copy(), _hot_part(heat, threshold, 2 + width)
     inner = image[part]
     if not inner.size or min(inner.shape[:2]) < 2:
         return image

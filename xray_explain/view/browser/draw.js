@@ -151,7 +151,7 @@ export function contourPath(ends) {
 }
 
 /** Drawn and left out along a line two pixels wide, by its style: as xray_explain.draw.overlay has them. */
-export const DASHES = { solid: [], dashed: [12, 8], dotted: [2, 8] };
+export const DASHES = { solid: [], dashed: [12, 8], dotted: [4, 8] };
 
 /** Those lines joined to long ones, along which dashes can be measured. */
 export function joinedLines(ends) {

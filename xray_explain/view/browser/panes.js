@@ -103,7 +103,8 @@ export function readout(view, now = current(view)) {
   const [grey] = sampleGrey(picture.levels, [x], [y], picture.shape, 1);
   const where = !point && topOf(maps, look) > 0 ? "Highest at" : "At";
   const length = rulerText(view, picture);
-  line.textContent = `${length && `${length}. `}${readoutText(where, [x, y], shownName(view.config.classes, maps, look), heat, grey)}`;
+  line.textContent = length ? `${length}; at x ${Math.floor(x)}, y ${Math.floor(y)}`
+    : readoutText(where, [x, y], shownName(view.config.classes, maps, look), heat, grey);
 }
 
 function placeCrosses(view, picture, x, y) {

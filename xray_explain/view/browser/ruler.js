@@ -28,7 +28,7 @@ export function scaleBar(g, spacing) {
 /** What the read-out says of the line; "" where there is none. */
 export function rulerText({ ruler, point }, { spacing }) {
   const to = ruler && (ruler.to ?? point);
-  return to ? `Length ${inWords(distance(spacing, ruler.from, to), spacing)}${whose(spacing)}` : "";
+  return to ? `${inWords(distance(spacing, ruler.from, to), spacing)}${whose(spacing)}` : "";
 }
 
 /** Set the one end of the line at a point, then the other, then take the line away. */
@@ -60,7 +60,7 @@ function drawLine(svg, g, from, to, text) {
   for (const path of svg.querySelectorAll("path"))
     path.setAttribute("d", `M${x0} ${y0}L${x1} ${y1}${tick(x0, y0)}${tick(x1, y1)}`);
   const words = svg.querySelector("text"), right = x1 > g.width / 2;
-  words.textContent = text.split(",")[0].replace("Length ", "");
+  words.textContent = text.split(",")[0];
   Object.entries({ x: x1 + (right ? -1 : 1) * g.width / 50, y: y1 + g.width / 40, "font-size": g.width / 36,
     "text-anchor": right ? "end" : "start" }).forEach(([name, value]) => words.setAttribute(name, value));
 }
