@@ -25,7 +25,7 @@ import torch
 from ..display import short_repr
 from ..draw.encoding import FORMATS, overlay_suffix
 from ..files import write_bytes, write_json
-from .dicom.statement import OBJECTS, Statement, kinds_of, statement_of
+from .dicom.statement import DRAW_ALL, OBJECTS, Statement, kinds_of, statement_of
 from .journal import Index, RecordFile, disk_errors, open_run, run_before
 from .network import Network, runtime_of_run
 from xray_explain.infer.record import (
@@ -282,8 +282,58 @@ def half_the_threads(wanted: bool):
     finally:
         torch.set_num_threads(usual)
 
+# %% ../../nbs/7_infer/06_folder.ipynb #36e95124
+class _Drawing:
+    "The last stage of a run: overlays and DICOM objects, by the processes that read"
+
+    sources: Sources
+    out: Path
+    options: Options
+    readers: Readers
+    keep_objects: Callable
+
+    def _draw(self, work):
+        parts = list(zip(work.sources, work.pictures, work.records))
+        together = bool(work.drawings) and "sc" in self.options.kinds
+        both = [self._draw_all(*p, s) for p, s in zip(parts, work.statements)] if together else []
+        overlays = [self._overlay(*p, d) for p, d in zip(parts, work.drawings) if not both]
+        objects = [self._objects(*p, s) for p, s in zip(parts, work.statements) if not both]
+        work.drawings, work.pictures, work.statements = [], [], []  # no longer needed here
+        return work, overlays, objects, both
+
+    def _overlay(self, source, picture, record, drawing):
+        write = partial(write_overlay, self.out / record["overlay"])
+        return self.readers.submit(DRAW, source, picture, drawing, then=write)
+
+    def _objects(self, source, picture, record, statement):
+        write = partial(self.keep_objects, self.out, self.sources.overlay(source.key))
+        asked = source, picture, statement, self.sources.key
+        return self.readers.submit(OBJECTS, *asked, then=write)
+
+    def _draw_all(self, source, picture, record, statement):
+        "Both of a picture that is read and drawn once; one by one where that cannot be"
+
+        def write(result):
+            overlay, made = result
+            write_overlay(self.out / record["overlay"], overlay)
+            return self.keep_objects(self.out, self.sources.overlay(source.key), made)
+
+        asked = source, picture, statement, self.sources.key
+        started = self.readers.submit(DRAW_ALL, *asked, then=write)
+
+        def answers():
+            fine, kept = started.result()
+            if fine:
+                return (True, None), (True, kept)
+            # what is beside the overlay must not cost it
+            alone = self._overlay(source, picture, record, statement.drawing)
+            beside = self._objects(source, picture, record, statement)
+            return alone.result(), beside.result()
+
+        return answers
+
 # %% ../../nbs/7_infer/06_folder.ipynb #8d7b5650
-class LocalEngine:
+class LocalEngine(_Drawing):
     "The stages of a run on this machine"
 
     def __init__(
@@ -306,9 +356,11 @@ class LocalEngine:
         depth = 1 + -(-2 * max(self.workers, 1) // self.options.batch_size)
         with Readers(self.workers) as self.readers, half_the_threads(self.workers > 0):
             read = ahead(parts, self._read, depth)
-            for work, overlays, objects in ahead(map(self._explain, read), self._draw, depth):
-                work.drawn = [overlay.result() for overlay in overlays]
-                work.objects = [each.result() for each in objects]
+            drawing = ahead(map(self._explain, read), self._draw, depth)
+            for work, overlays, objects, both in drawing:
+                pairs = [answers() for answers in both]
+                work.drawn = [o for o, _ in pairs] or [overlay.result() for overlay in overlays]
+                work.objects = [o for _, o in pairs] or [each.result() for each in objects]
                 yield finished_batch(work)
 
     def _read(self, part):
@@ -320,32 +372,6 @@ class LocalEngine:
         work = explain_batch(self.network, answers, self.options)
         write_maps(self.out, self.sources, self.options, work)
         return work
-
-    def _draw(self, work):
-        overlays = [
-            self.readers.submit(
-                DRAW, source, picture, drawing, then=partial(write_overlay, self.out / r["overlay"])
-            )
-            for source, picture, drawing, r in zip(
-                work.sources, work.pictures, work.drawings, work.records
-            )
-        ]
-        objects = self._make_objects(work)
-        work.drawings, work.pictures, work.statements = [], [], []  # no longer needed here
-        return work, overlays, objects
-
-    def _make_objects(self, work):
-        stems = (self.sources.overlay(s.key) for s in work.sources)
-        return [
-            self.readers.submit(
-                OBJECTS,
-                *(source, picture, statement, self.sources.key),
-                then=partial(self.keep_objects, self.out, stem),
-            )
-            for source, picture, statement, stem in zip(
-                work.sources, work.pictures, work.statements, stems
-            )
-        ]
 
 # %% ../../nbs/7_infer/06_folder.ipynb #c38f57f8
 def _promised(out: Path, options: Options) -> Callable:

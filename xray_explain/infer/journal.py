@@ -193,8 +193,8 @@ def run_before(
     return _read_note(out / "run" / "run.json") or {}
 
 
-# what every run did before its note had a word on it
-_CHOSEN_LATER = {"interpolation": "bilinear", "dicom_out": "", "runtime": "pytorch"}
+# what every run did before its note had a word on it; DICOM objects are made up for
+_CHOSEN_LATER = {"interpolation": "bilinear", "runtime": "pytorch"}
 
 
 def _enter(run_folder: Path, note: dict, resume: bool):
@@ -208,7 +208,6 @@ def _enter(run_folder: Path, note: dict, resume: bool):
     for k in (k for k in note if not k.endswith("_note")):  # a word on how it began
         if k in before and before[k] != note[k]:
             old, new = ("another", "this one") if k.endswith("digest") else (before[k], note[k])
-            old, new = (value if value != "" else "none" for value in (old, new))
             raise RunError(
                 f"{run_folder.parent.name}: it holds a run with {k.replace('_', ' ')} {old}, "
                 f"not {new}; name another folder, or start anew with --no-resume"

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CARRIED', 'SHARES', 'LINES', 'READ', 'DRAW', 'NetworkInput', 'NetworkOutput', 'local_logits', 'above_operating_point',
            'verdict_of', 'region_threshold', 'record_of', 'shown_picture', 'carried_picture', 'Drawing', 'drawing_for',
-           'region_tags', 'overlay_words', 'overlay_text', 'heated', 'draw_overlay', 'overlay_file', 'read_to_draw',
-           'draw']
+           'region_tags', 'overlay_words', 'overlay_content', 'overlay_text', 'heated', 'draw_overlay', 'overlay_image',
+           'overlay_file', 'read_to_draw', 'draw']
 
 # %% ../../nbs/7_infer/01_record.ipynb #8e288ce5
 from dataclasses import asdict, dataclass
@@ -292,9 +292,12 @@ def _scale_words(drawing: Drawing) -> str:
     return f"Full colour is {full}{line or ''}"
 
 # %% ../../nbs/7_infer/01_record.ipynb #39cfcb2f
-def _file(pixels: np.ndarray, drawing: Drawing) -> bytes:
-    "An overlay over a picture (H, W) as a file's content"
-    return encoded(draw_overlay(pixels, drawing), drawing.overlay_format, overlay_words(drawing))
+def overlay_content(
+    image: np.ndarray,  # (H, W, 3) uint8, as from `draw_overlay`
+    drawing: Drawing,
+) -> bytes:
+    "An overlay as a file's content"
+    return encoded(image, drawing.overlay_format, overlay_words(drawing))
 
 
 def overlay_text(
@@ -357,15 +360,26 @@ def _reduction(side: int):
     return factor
 
 
+def overlay_image(
+    source,  # what `read_radiograph` takes
+    drawing: Drawing,
+    name: str | None = None,  # what an error calls the picture
+    picture: np.ndarray | None = None,  # `carried_picture`; None: it has to be read again
+) -> np.ndarray:  # (H, W, 3) uint8 RGB
+    "An overlay; raises RadiographError"
+    if picture is not None:
+        return draw_overlay(unit_range(picture), drawing)
+    film = read_radiograph(source, name, _reduction(drawing.side))
+    return draw_overlay(shown_picture(film, drawing.side), drawing)
+
+
 def overlay_file(
     source,  # what `read_radiograph` takes
     drawing: Drawing,
     name: str | None = None,  # what an error calls the picture
 ) -> bytes:
     "An overlay as a file's content; raises RadiographError"
-    film = read_radiograph(source, name, _reduction(drawing.side))
-    picture = shown_picture(film, drawing.side)
-    return _file(picture, drawing)
+    return overlay_content(overlay_image(source, drawing, name), drawing)
 
 # %% ../../nbs/7_infer/01_record.ipynb #ae1000a3
 def read_to_draw(
@@ -387,9 +401,8 @@ def draw(
     drawing: Drawing,
 ) -> bytes:
     "The overlay of a picture as a file's content; raises RadiographError"
-    if picture is None:
-        return overlay_file(content(source), drawing, plain_name(source.key))
-    return _file(unit_range(picture), drawing)
+    name = plain_name(source.key)
+    return overlay_content(overlay_image(content(source), drawing, name, picture), drawing)
 
 
 _HERE = "xray_explain.infer.record"
