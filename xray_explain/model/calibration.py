@@ -280,4 +280,4 @@ def seen_at(
     )
 
 
-_OF_CANVAS = ("val_cases", "val_accuracy", "val_auc", "val_loss")  # of a training's words
+_OF_CANVAS = ("val_accuracy", "val_auc", "val_loss")

@@ -96,6 +96,13 @@ def _validation_words(training: dict) -> str:
     figures = _figures(training.get("val_accuracy"), training.get("val_auc"), where)
     return f"{figures}, not measured on others" if figures else ""
 
+
+def _calibration_words(calibration: dict) -> str:
+    "What the cases gave that it was calibrated on; '' where the file does not say"
+    where = f"of {calibration.get('num_images', 'the')} validation cases that calibrated it"
+    figures = _figures(calibration.get("after", {}).get("accuracy"), None, where)
+    return f"{figures}, not measured on others" if figures else ""
+
 # %% ../../nbs/4_model/04_checkpoint.ipynb #99bab9a1
 class _Described:
     "What is said of a model, from what its file says"
@@ -103,6 +110,14 @@ class _Described:
     net: nn.Module
     training: dict
     measured: dict
+    calibration: dict
+    activation: str
+
+    @property
+    def _validated(self) -> str:
+        "What its validation cases gave: in training or, on another canvas since then, in calibration"
+        of_classes = self.calibration if self.activation == "softmax" else {}
+        return _validation_words(self.training) or _calibration_words(of_classes)
 
     @property
     def on_phantoms(self) -> bool:
@@ -117,7 +132,7 @@ class _Described:
         if self.on_phantoms:
             origin = "trained on synthetic phantoms only, so it means nothing on a patient's film"
         measured = _measured_words(self.measured) if self.measured else ""
-        return f"Model {origin}; {measured or _validation_words(self.training) or NOT_MEASURED}"
+        return f"Model {origin}; {measured or self._validated or NOT_MEASURED}"
 
     @property
     def worth_short(self) -> str:
@@ -127,7 +142,10 @@ class _Described:
         m, t = self.measured, self.training
         others = f"of {m.get('num_images')} other {_kind(m)}"
         measured = _figures(m.get("accuracy"), m.get("macro_auc"), others)
-        validated = _figures(t.get("val_accuracy"), t.get("val_auc"), "of its validation cases")
+        where = "of its validation cases"
+        validated = _figures(t.get("val_accuracy"), t.get("val_auc"), where)
+        if not validated and self._validated:
+            validated = _figures(self.calibration["after"].get("accuracy"), None, where)
         words = measured or validated
         return f"model {words}" if words else "model never measured"
 
