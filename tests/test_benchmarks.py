@@ -23,8 +23,8 @@ SMALL = {
         "test_efficientnet",
     ),
     "fine_speed": (
-        "--body test_efficientnet --size 64 --batch 2 --rounds 1 --strides 8",
-        "fine.test_efficientnet, 8 pixels",
+        "--body test_efficientnet --size 64 --batch 2 --rounds 1 --strides 8 --canvas 96 --scales 0.667",
+        "fine.test_efficientnet, 8 pixels, on 96 pixels and 0.667 of it",
     ),
     "dicom_objects": ("--size 300 240 --rounds 1", "| seg |"),
     "node_speed": (
