@@ -39,6 +39,7 @@ def font(
     return ImageFont.truetype(str(font_path(bold)), size, layout_engine=ImageFont.Layout.BASIC)
 
 # %% ../../nbs/5_draw/01_lettering.ipynb #f55f9fe7
+@lru_cache(4096)  # the same words stand on every picture, and FreeType measures letter by letter
 def text_width(
     text: str,  # one line
     size: int,  # height of the font in pixels
