@@ -265,8 +265,8 @@ def test_a_size_says_whose_millimetres_it_is_in(stated, bright, tmp_path):
     assert 75 * (mm or 1) < size["shorter"] <= size["longest"] < 3 * 75 * (mm or 1)
     assert size["cell"] == pytest.approx([75 * (mm or 1)] * 2)
     assert float(row["region1_longest"]) == pytest.approx(size["longest"], rel=1e-5)
-    lengths = " × ".join(length_text(size[name]) for name in ("longest", "shorter"))
-    assert f"{lengths} {unit}" in text
+    lengths = " x ".join(length_text(size[name]) for name in ("longest", "shorter"))
+    assert f"{lengths} {unit}" in text and text.isascii()
     meanings = [c.CodeMeaning for i in tree(made["sr"]) for c in i.get("ConceptCodeSequence", [])]
     if mm:
         assert report["Long axis"] == (pytest.approx(size["longest"], abs=1e-3), "mm")

@@ -175,7 +175,7 @@ def short_text(
 ) -> str:
     "A text that a DICOM value may hold: printable, without backslashes, cut where it is too long"
     plain = "".join(c if c.isprintable() and c != "\\" else " " for c in str(text))
-    plain = " ".join(plain.split())
+    plain = " ".join(plain.replace("×", "x").split())  # as viewers without UTF-8 show it
     return plain if len(plain) <= most else plain[: most - 1].rstrip() + "…"
 
 
