@@ -53,7 +53,7 @@ def corners(
     rows = np.flatnonzero(mask.any(1))
     left = mask[rows].argmax(1)
     right = mask.shape[1] - mask[rows, ::-1].argmax(1)
-    ends = [(x, rows + edge) for x in (left, right) for edge in (0, 1)]
+    ends: list[tuple] = [(x, rows + edge) for x in (left, right) for edge in (0, 1)]
     return np.concatenate([np.stack(pair, 1) for pair in ends])
 
 
