@@ -16,6 +16,10 @@ SMALL = {
         "--threads 1 --images 4 --batch 2 --rounds 1 --size 64",
         "pytorch-grad-cam, one object, all classes",
     ),
+    "compiled_speed": (
+        "--networks test_efficientnet --batch 4 --rounds 1 --others --layer bn2",
+        "| compiled, bf16, a single picture |",
+    ),
     "folder_speed": ("--images 3 --size 200 150 --workers 1", "ours, no overlays"),
     "view_latency": ("--rounds 2 --size 400 300", "control_median_ms"),
     "train_speed": (
