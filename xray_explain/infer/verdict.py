@@ -83,6 +83,23 @@ LINE_LEGEND = {  # in few words, for a picture
     "dotted": "dotted: no operating point passed",
 }
 
+
+class _Lined:
+    "What is said of a class, as a line"
+
+    shown: str  # the class
+    passed: dict[str, str]  # see `passed_points`
+
+    @property
+    def line(self) -> str:
+        "How the contour of the shown class's evidence is drawn: as sure as the model is of it"
+        return LINES.get(self.passed.get(self.shown, ""), "solid")
+
+    @property
+    def line_words(self) -> str:
+        "What that line means; '' for a class without two operating points"
+        return LINE_WORDS.get(self.passed.get(self.shown, ""), "").format(self.shown)
+
 # %% ../../nbs/7_infer/00_verdict.ipynb #6c3e5e3c
 BURNED_IN = (
     "Text is part of the picture, so its header says: look for names before you share an overlay"
@@ -110,7 +127,7 @@ def _missed_words(record: dict) -> str:
 
 # %% ../../nbs/7_infer/00_verdict.ipynb #57d6322d
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(_Lined):
     "What a model says of a picture and what that is worth, in words"
 
     worth: str  # of the model: what it was trained on and how good it is, one sentence
@@ -126,16 +143,6 @@ class Verdict:
     missed: str = ""  # classes above their operating point that the text does not name
     of_findings: bool = False  # several classes may be called
     passed: dict[str, str] = field(default_factory=dict)  # see `passed_points`
-
-    @property
-    def line(self) -> str:
-        "How the contour of the shown class's evidence is drawn: as sure as the model is of it"
-        return LINES.get(self.passed.get(self.shown, ""), "solid")
-
-    @property
-    def line_words(self) -> str:
-        "What that line means; '' for a class without two operating points"
-        return LINE_WORDS.get(self.passed.get(self.shown, ""), "").format(self.shown)
 
     @property
     def warning(self) -> str:

@@ -64,7 +64,7 @@ _TERMS = {  # words that may stand in a value, since anything else could be a na
     "LossyImageCompressionMethod": r"ISO_[0-9_]{1,12}",
 }
 
-
+# %% ../../../nbs/7_infer/5_dicom/02_identity.ipynb #5cd4efdd
 _OF_TABLES = ("LUTDescriptor", "LUTData", "ModalityLUTType")
 
 

@@ -46,7 +46,7 @@ def _segment(film: pydicom.Dataset, statement: Statement):
     segment.SegmentDescription = short_text(words, 1024)
     return segment
 
-
+# %% ../../../nbs/7_infer/5_dicom/07_segments.ipynb #5537d53f
 def segments(
     film: pydicom.Dataset,  # as from `film_header`
     statement: Statement,
