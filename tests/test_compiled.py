@@ -134,6 +134,23 @@ def test_one_picture_is_a_folder_of_one(model, films, tmp_path):
         assert stored == records[0] and record["image_name"] == one.name
 
 
+def test_the_other_runtime_makes_no_other_picture(model, films, tmp_path, capsys):
+    "Its record is replaced without a word on another picture of this name; that of another film is not"
+    save_checkpoint(tmp_path / "small.safetensors", model)
+    for name, runtime, replaced in (
+        ("film00", "pytorch", False),
+        ("film00", "openvino", False),
+        ("film05", "pytorch", True),
+    ):
+        film = tmp_path / name / "film.png"
+        film.parent.mkdir(exist_ok=True)
+        film.write_bytes((films / f"{name}.png").read_bytes())
+        argv = ["infer", "--image", str(film), "--runtime", runtime, "--no-gradcam"]
+        argv += ["--checkpoint", str(tmp_path / "small.safetensors"), "--output-dir"]
+        assert main([*argv, str(tmp_path / "out")]) == 0
+        assert ("replaced: " in capsys.readouterr().out) == replaced, (name, runtime)
+
+
 class Interrupted(LocalEngine):
     "Ends after a batch"
 

@@ -980,7 +980,7 @@ def _infer_one(args) -> int:
         before = _logits(out / f"{stem_alone(out, source.key)}.json")
         record, path = explain_one(checkpoint, source, out, options, args.device, readers, key)
     _say_record(checkpoint, record, path.parent)
-    if before and before != _logits(path):
+    if before and not _same(before, _logits(path)):
         say(f"replaced: {printable(str(path))} was of another picture of this name, or network")
     return 0
 
@@ -991,6 +991,14 @@ def _logits(record: Path) -> dict | None:
         return json.loads(record.read_text(encoding="utf-8"))["logits"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _same(before: dict, after: dict | None) -> bool:
+    "Whether logits are of one picture and network, by whichever runtime"
+    if after is None or before.keys() != after.keys():
+        return False
+    largest = max(map(abs, after.values()))
+    return all(abs(before[c] - after[c]) <= 1e-3 * largest for c in after)
 
 
 def _say_record(checkpoint, record: dict, out: Path):
