@@ -27,7 +27,7 @@ def figures(folder, per_class):
 def test_size_and_history():
     assert MODELS["bone_phantoms"].stat().st_size <= 10_000_000
     model = load_checkpoint("bone_phantoms")
-    assert model.architecture == "efficientnet_b0" and model.class_names == (
+    assert model.architecture == "fine.efficientnet_b0" and model.class_names == (
         "Normal",
         "Benign",
         "Malignant",
