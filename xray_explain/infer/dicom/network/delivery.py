@@ -61,7 +61,7 @@ def connected(peer: Peer, title: str):
         raise Away("it refuses the association" if refused else "it does not answer")
     return association
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #e9dfb9b5
 def _in_an_accepted_syntax(ds: pydicom.Dataset, association) -> bool:
     "Whether the peer takes an object, which is decompressed where it wants that"
     pairs = {(c.abstract_syntax, c.transfer_syntax[0]) for c in association.accepted_contexts}
@@ -105,7 +105,7 @@ def sent(
 # seconds: an association is kept without work; between two attempts; to send before an end
 IDLE, LONGEST, LAST = 5.0, 30.0, 30.0
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #eee40437
 class Delivery:
     "Objects in a folder that go to a peer"
 
@@ -224,7 +224,7 @@ class Delivery:
         if association is not None and association.is_established:
             association.release()
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/04_delivery.ipynb #c7803147
 def _sent_before(journal: Path) -> set[str]:
     "Names of the objects that have a line"
     if not journal.exists():

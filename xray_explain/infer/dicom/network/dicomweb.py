@@ -98,7 +98,7 @@ def _session():
     session.cert = os.environ.get(CERTIFICATE) or None
     return session
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/02_dicomweb.ipynb #1304081f
 @lru_cache(64)
 def _client(server: Server, attempts: int, thread: int):
     "A thread's client"
@@ -260,7 +260,7 @@ def store(
 _FEW = 4  # films of a batch, since they lie in memory until their objects are made
 FETCHERS, SENDERS = 2, 4  # processes, threads
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/02_dicomweb.ipynb #d15c9077
 class WebEngine:
     "The stages of a run whose films come from a server, and whose DICOM objects may go there"
 

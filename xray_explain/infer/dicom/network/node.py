@@ -84,7 +84,7 @@ SYNTAXES = [
     ).split()
 ] + [_SYNTAX]
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #33da6b3d
 class Receiver:
     "What is answered to programs that send"
 
@@ -163,7 +163,7 @@ def receiving(listening: Listening, receiver: Receiver) -> Iterator[int]:
 # %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #b2010fa1
 TICK = 0.5  # seconds until it is asked again whether there is an end
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #50f8ecd7
 class Node:
     "Films in, objects out"
 
@@ -279,7 +279,7 @@ def node_sources(records: Path | None = None) -> Sources:
 
     return Sources("node", digest("node").hex(), listing)
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/05_node.ipynb #7c36f9d6
 def serve_node(
     stages: Callable,  # as for `Node`
     note: dict,  # what has to be the same for a spool to be gone on with, as for `open_run`

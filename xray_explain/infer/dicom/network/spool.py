@@ -32,7 +32,7 @@ class SpoolFull(RuntimeError):
 
 RESERVE = 2**30  # bytes of the disk that a spool leaves free
 
-
+# %% ../../../../nbs/7_infer/5_dicom/9_network/03_spool.ipynb #589402c1
 class Spool:
     "A folder of films, in the order in which they came"
 
