@@ -32,9 +32,9 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import show_cam_on_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from xray_explain.draw.encoding import encoded
 from xray_explain.files import write_json
 from xray_explain.infer.folder import Options, run
-from xray_explain.draw.encoding import encoded
 from xray_explain.infer.network import Network, runtime_of_run
 from xray_explain.infer.record import (
     Drawing,

@@ -588,7 +588,7 @@ def test_threads_and_neighbours_change_no_digit(model):
 )
 def test_overlays_say_when_evidence_is_thin_or_absent(monkeypatch, factor, words):
     written = []
-    monkeypatch.setattr(record, "stamp", lambda image, text: written.append(text) or image)
+    monkeypatch.setattr(record, "stamp", lambda image, text, **more: written.append(text) or image)
     local = np.zeros((3, 3), np.float32)
     local[1, 1] = 2.0 * factor
     way = Preprocessing(size=(96, 96))

@@ -248,8 +248,8 @@ def test_whatever_is_asked_for_by_name_is_answered_with_the_nearest(ask, named):
 
 
 def test_options_that_name_something_say_what_there_is(objects):
-    from xray_explain.infer.folder import Options
     from xray_explain.draw.encoding import overlay_suffix
+    from xray_explain.infer.folder import Options
     from xray_explain.model.checkpoint import CheckpointError, build_net
     from xray_explain.model.recipe import Recipe
     from xray_explain.read.preprocessing import Preprocessing
@@ -265,8 +265,8 @@ def test_options_that_name_something_say_what_there_is(objects):
         "'bf16'": lambda: Options(precision="bfp16"),
         "'jpeg'": lambda: overlay_suffix("jpg"),
         "'viridis'": lambda: colour_levels("Viridis"),
-        "'blocks.6.0.conv_pw'": lambda: xe.explain(
-            objects["Checkpoint"], x, layer="blocks.6.0.conv-pw"
+        "'body.blocks.6.0.conv_pw'": lambda: xe.explain(
+            objects["Checkpoint"], x, layer="body.blocks.6.0.conv-pw"
         ),
     }
     for name, ask in nearest.items():

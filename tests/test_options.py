@@ -247,7 +247,7 @@ OPTIONS = {
         "--output": ["{out}/elsewhere.safetensors"],
         "--split": ["nothing"],
         "--rule": ["youden"],
-        "--image-size": ["64"],
+        "--image-size": ["96"],
         "--scales": ["0.5"],
     },
     "evaluate": {

@@ -33,6 +33,9 @@ class Source(NamedTuple):
     key: str  # 'left/knee.png', relative to the input
     place: str | bytes  # a path, an address such as s3://bucket/left/knee.png, or its content
 
+    def __repr__(self):
+        return f"Source({self.key!r})"  # a content would be written out, patient and all
+
 
 def digest(text: str) -> bytes:
     "16 bytes that stand for a text, where a million texts would take too much memory"

@@ -148,7 +148,9 @@ def by_area(
     size: tuple[int, int],  # rows and columns, more or fewer than h and w
 ) -> torch.Tensor:  # (B, C, *size)
     "The mean of what each new cell covers; the mean of all stays the same"
-    tall, wide = (_area_weights(n, m).to(x) for n, m in zip(x.shape[2:], size, strict=True))
+    # plain numbers, since the shapes of what is recorded for a graph are none
+    sizes = ((int(n), int(m)) for n, m in zip(x.shape[2:], size, strict=True))
+    tall, wide = (_area_weights(n, m).to(x) for n, m in sizes)
     return tall @ x @ wide.T
 
 # %% ../../../nbs/4_model/2_networks/01_fine.ipynb #f19e001a
@@ -236,7 +238,7 @@ class FineNet(_Headed):
         seen = self.pooling(self.fused(stages))
         size = seen.shape[2:]
         for scale in self.scales:
-            smaller = by_area(x, tuple(round(n * scale) for n in x.shape[2:]))
+            smaller = by_area(x, tuple(round(int(n) * scale) for n in x.shape[2:]))
             seen = seen + by_area(self.pooling(self.fused(self._stages(smaller))), size)
         return seen / (1 + len(self.scales))
 
