@@ -4,7 +4,8 @@
 
 The original's way: Pillow in colour, CLAHE at full size in LAB, resize, a prediction pass, a new GradCAM object, an
 overlay at the network's size as PNG by Pillow, results when all is done. Ours does the same work and makes every
-class's evidence; other rows draw overlays at the pictures' own size, or read every pixel. All of them take turns, and
+class's evidence. The original's way is tried with one thread and with as many as PyTorch takes; the first row is what
+the ratios are against. Other rows draw overlays at the pictures' own size, or read every pixel. All of them take turns, and
 their ratios are medians over the turns, since a machine with two busy cores is never the same twice.
 
 CPU: milliseconds of processor time a picture, of all processes, with their start. Needed: the part of it that decoding
@@ -195,17 +196,27 @@ def ways(checkpoint, args):
     }
 
 
+def with_threads(number):
+    "Those that wait for one another spin, which on busy cores costs several times what it saves"
+    torch.set_num_threads(number)
+    cv2.setNumThreads(number)
+
+
 def turn(home, checkpoint, args, number):
     "Milliseconds a picture of every way, (clock, processor)"
     paths, taken = sorted((home / "in").iterdir()), {}
     sources, count = from_folder(home / "in")
-    if args.original:
+    usual = torch.get_num_threads()
+    for threads in sorted({1, usual}) if args.original else ():
         some = paths[: args.original]
-        out = home / f"original{number}"
+        out = home / f"original{number}_{threads}"
         out.mkdir()
         net = checkpoint.net
         whole = lambda: write_json(out / "r.json", [original(net, p, out) for p in some])
-        taken["original's way"] = measured(whole, len(some))
+        with_threads(threads)
+        name = "original's way, one thread" if threads == 1 else "original's way"
+        taken[name] = measured(whole, len(some))
+    with_threads(usual)
     for name, (model, options) in ways(checkpoint, args).items():
         out = home / f"{name} {number}"
         place = dict(workers=args.workers, device=args.device, progress=False)
