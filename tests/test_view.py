@@ -26,6 +26,8 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 from xray_explain.data.phantom import make_phantom
 from xray_explain.draw.overlay import LINE_STYLES
 from xray_explain.evidence.extent import length_text
+from xray_explain.evidence.heatmap import display_scale
+from xray_explain.model.checkpoint import load_checkpoint
 from xray_explain.view.look import LOOK, RANGES, Look, Range
 from xray_explain.view.messages import setup_message
 from xray_explain.view.panes import positions, windowed
@@ -366,8 +368,9 @@ def test_what_is_seen_together(screen):
     session = Session()
     session.start()
     top, x, y = session.maps.peak(session)
+    share = min(100, round(100 * top / display_scale(load_checkpoint("bone_phantoms"))))
     assert screen.text(".xe-readout").startswith(
-        f"Highest at x {x}, y {y}: Benign +{top:.3g}, 100 % of full colour"
+        f"Highest at x {x}, y {y}: Benign +{top:.3g}, {share} % of full colour"
     )
 
 

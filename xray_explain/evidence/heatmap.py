@@ -37,7 +37,7 @@ def positive_heatmap(
 # %% ../../nbs/3_evidence/04_heatmap.ipynb #7be61315
 NORMALIZATIONS = ("absolute", "image")
 FAINT = 0.1  # of full colour; less is hard to see
-ABOVE_THRESHOLD = 2  # full colour is at least so many times the threshold
+ABOVE_THRESHOLD = (2, 4)  # full colour is so many times the threshold, at least and at most
 
 
 def validated_threshold(
@@ -50,11 +50,13 @@ def validated_threshold(
 
 def display_scale(
     checkpoint,  # with `evidence_scale` and, perhaps, `localization`
-) -> float | None:  # at least twice `validated_threshold`; None: it has neither scale nor threshold
+) -> float | None:  # 2 to 4 times `validated_threshold`; None: it has neither scale nor threshold
     "The local logit that has full colour, for every class"
     fitted = max(checkpoint.evidence_scale or (0.0,))
-    least = ABOVE_THRESHOLD * (validated_threshold(checkpoint) or 0.0)
-    return max(fitted, least) or None
+    if threshold := validated_threshold(checkpoint):
+        least, most = (times * threshold for times in ABOVE_THRESHOLD)
+        return min(max(fitted, least), most)
+    return fitted or None
 
 # %% ../../nbs/3_evidence/04_heatmap.ipynb #e33e4c1a
 def _on_picture(

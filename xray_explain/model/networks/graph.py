@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import timm
 import torch
@@ -32,9 +32,6 @@ from xray_explain.files import (
     sole_writer,
 )
 from .folding import folded
-
-if TYPE_CHECKING:
-    from openvino import Model
 
 # %% ../../../nbs/4_model/2_networks/03_graph.ipynb #3c60785b
 class NotCompiled(RuntimeError):
@@ -91,7 +88,7 @@ def short_reason(error: Exception) -> str:
     return (lines or [type(error).__name__])[-1][:120]
 
 
-def _number(made: "Model"):
+def _number(made: Any):
     "Name its parts by their order, or the names go on from those of the graph before"
     made.set_friendly_name("xray_explain")
     for number, part in enumerate(made.get_ordered_ops()):
@@ -102,7 +99,7 @@ def as_openvino(
     graph: nn.Module,  # in evaluation mode, with pictures as its only input
     example: torch.Tensor,  # (B, h, w) of them
     names: Sequence[str],  # of its outputs, as far as it has them
-) -> "Model":  # of OpenVINO, in float32, for any number of pictures
+) -> Any:  # OpenVINO's model, in float32, for any number of pictures
     "A graph for OpenVINO; NotCompiled where it cannot be had"
     ov, (rows, columns) = openvino(), example.shape[1:]
     quiet = warnings.catch_warnings(action="ignore")  # PyTorch's about shapes: they are fixed
@@ -123,7 +120,7 @@ def as_openvino(
 
 def converted(
     model,  # as for `Graph`, on the CPU
-) -> "Model":  # of OpenVINO
+) -> Any:  # OpenVINO's model
     "A checkpoint's graph; NotCompiled where it cannot be had"
     rows, columns = model.preprocessing.size
     example = torch.linspace(0, 1, 2 * rows * columns).view(2, rows, columns)
@@ -169,7 +166,7 @@ def _is_whole(folder: Path) -> bool:
         return False
 
 
-def _save(made: "Model", folder: Path):
+def _save(made: Any, folder: Path):
     "Write a graph, whole or not at all"
     shutil.rmtree(folder, ignore_errors=True)
     with atomic_path(folder) as half:
@@ -195,7 +192,7 @@ def _tidy(folder: Path):
 # %% ../../../nbs/4_model/2_networks/03_graph.ipynb #290c7c9e
 def kept_graph(
     model,  # as for `Graph`, on the CPU
-) -> "Model":  # of OpenVINO
+) -> Any:  # OpenVINO's model
     "The graph from the user's cache folder, converted where it is not there; NotCompiled as above"
     folder = cache_folder() / "graphs"
     path = folder / graph_fingerprint(model)[:32]
