@@ -238,7 +238,8 @@ class FineNet(_Headed):
         seen = self.pooling(self.fused(stages))
         size = seen.shape[2:]
         for scale in self.scales:
-            smaller = by_area(x, tuple(round(int(n) * scale) for n in x.shape[2:]))
+            rows, columns = (round(int(n) * scale) for n in x.shape[2:])
+            smaller = by_area(x, (rows, columns))
             seen = seen + by_area(self.pooling(self.fused(self._stages(smaller))), size)
         return seen / (1 + len(self.scales))
 
