@@ -594,6 +594,9 @@ def test_a_ruler_for_keyboard_and_pointer(screen):
     assert drawn == pytest.approx(float(length) / 0.16 * on_screen, abs=1.5)
 
     def read():
+        screen.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))"
+        )  # words follow the pointer with the next frame
         said = screen.text(".xe-readout")
         measured = re.match(rf"([\d.]+) mm, {whose}; ", said)
         return float(measured[1]) if measured else None, int(re.search(r"x (\d+)", said)[1])

@@ -44,13 +44,14 @@ def _confidence_words(checkpoint, trusted: bool) -> str:
     return f"calibrated on {count} {cases}" if count else f"calibrated on {cases}"
 
 # %% ../../nbs/7_infer/00_verdict.ipynb #8742282c
-def _second_point(point: dict | None, score: float) -> str:
-    "On which side of the point of high specificity a probability is; '' where there is none"
-    if not point:
+def _second_point(first: dict, score: float) -> str:
+    "On which side of the second point a probability is; '' where the first has told it already"
+    second = first.get("specific")
+    if not second or score < first["threshold"] or second["threshold"] == first["threshold"]:
         return ""
-    side = "above" if score >= point["threshold"] else "below"
-    rule = f" chosen for {point['rule']}" if "rule" in point else " of high specificity"
-    return f", and {side} the one at {probability_text(point['threshold'])}{rule}"
+    side = "above" if score >= second["threshold"] else "below"
+    rule = second.get("rule", "high specificity")
+    return f", and {side} {probability_text(second['threshold'])} for {rule}"
 
 
 def _point_lines(checkpoint, record: dict) -> list[str]:
@@ -66,7 +67,7 @@ def _point_lines(checkpoint, record: dict) -> list[str]:
         lines.append(
             f"{c} {probability_text(score)} is {side} the operating point "
             f"{probability_text(threshold)} chosen{rule} on {_fitted_on(checkpoint)}"
-            f"{_second_point(point.get('specific'), score)}"
+            f"{_second_point(point, score)}"
         )
     return lines
 
