@@ -277,7 +277,7 @@ def test_two_runs_at_once(model, picture, tmp_path):
     folder, out = fill(tmp_path / "in", picture, 150), tmp_path / "out"
     options = ["--input-dir", folder, "--checkpoint", model[1], "--output-dir", out, "--workers", 1]
     first = start(*options)
-    wait_for(lambda: children(first.pid))
+    wait_for(lambda: list(out.rglob("lock")) and children(first.pid))
     first.send_signal(signal.SIGSTOP)
     try:
         _, errors, status = finish(start(*options))
