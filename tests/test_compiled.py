@@ -21,6 +21,7 @@ from xray_explain.files import PACKAGE
 from xray_explain.infer.folder import LocalEngine, Options, explain_one, run
 from xray_explain.infer.journal import RunError
 from xray_explain.infer.network import Network
+from xray_explain.model.calibration import seen_at
 from xray_explain.model.checkpoint import Checkpoint, build_net, save_checkpoint
 from xray_explain.model.networks import compiled as compiled_module
 from xray_explain.model.networks.compiled import (
@@ -387,3 +388,12 @@ def test_what_cannot_be_exported_says_so_and_leaves_nothing(tmp_path, capsys):
     assert main([*argv, str(tmp_path / "out.pb")]) == 1
     assert "is called something.onnx" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["vit.safetensors"]
+
+
+def test_the_same_weights_at_other_scales_are_another_graph():
+    "Kept under a name of its own, though weights and canvas are the same"
+    once = checkpoint_of("fine.test_efficientnet", novelty=False)
+    pictures = probe_pictures((96, 96))
+    x = once.preprocessing.normalise(torch.from_numpy(pictures))
+    for model in (once, seen_at(once, scales=[0.5]), seen_at(once, scales=[0.75])):
+        assert max(differences(Compiled(model)(pictures), explain(model, x))) <= TOLERANCE

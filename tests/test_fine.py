@@ -192,6 +192,10 @@ def test_a_file_gives_back_the_same_network(pooling, tmp_path):
         ("fine.fine.\n" + "fine." * 99, {}, r"^a.safetensors: 'fine.*fine' names no body"),
         (NAME, {"output_stride": 4, "pooling": "mean"}, "no place, such as pooling.gate.weight"),
         ("test_efficientnet", {"pooling": "mean"}, "timm cannot build test_efficientnet"),
+        (NAME, {"output_stride": 4, "scales": [2.0]}, "scales are no list of up to 3 numbers"),
+        (NAME, {"output_stride": 4, "scales": [0.5] * 4}, "scales are no list of up to 3 numbers"),
+        (NAME, {"output_stride": 4, "scales": "0.5"}, "scales are no list of up to 3 numbers"),
+        ("test_efficientnet", {"scales": [0.5]}, "timm cannot build test_efficientnet"),
         ("fine.no_such_net", {}, "timm knows no model called 'no_such_net'"),
     ],
 )

@@ -20,6 +20,7 @@ from sklearn.metrics import roc_curve
 from ..evidence.activation import USUAL_THRESHOLD, activation_of, as_pairs
 from ..evidence.head import as_logits, find_ending
 from .checkpoint import Checkpoint
+from .checks import LEAST_SIDE, MOST_SIDE
 from .networks.fine import body_of
 from .novelty import fit_novelty, stage_means
 from ..wording import NORMAL
@@ -118,6 +119,17 @@ def _highest_threshold(asked: np.ndarray, scores: np.ndarray, rule: float | str)
     return float(thresholds[i] + (lower.max() if len(lower) else 0)) / 2
 
 
+def _reached(asked: np.ndarray, scores: np.ndarray, threshold: float, rule: str) -> dict:
+    "A threshold with what it reaches on these cases"
+    called = scores >= threshold
+    return {
+        "threshold": threshold,
+        "rule": rule,
+        "sensitivity": float(called[asked].mean()),
+        "specificity": float(1 - called[~asked].mean()),
+    }
+
+
 def operating_point(
     asked: np.ndarray,  # (N,) bool: the class in question
     scores: np.ndarray,  # (N,) its calibrated probability
@@ -135,14 +147,7 @@ def operating_point(
     words = rule if rule == "youden" else f"sensitivity {rule:g}"
     if threshold > at_most:
         threshold, words = at_most, f"{words}, held down to {at_most:.3g}"
-    called = scores >= threshold
-    return {
-        "threshold": threshold,
-        "rule": words,
-        "sensitivity": float(called[asked].mean()),
-        "specificity": float(1 - called[~asked].mean()),
-        "num_images": int(asked.sum()),
-    }
+    return _reached(asked, scores, threshold, words) | {"num_images": int(asked.sum())}
 
 # %% ../../nbs/4_model/09_calibration.ipynb #6e0b9816
 SPECIFICITY = 0.95  # of the second operating point
@@ -166,13 +171,7 @@ def specific_point(
     words = f"specificity {specificity:g}"
     if threshold < at_least:
         threshold, words = at_least, f"{words}, reached there"
-    called = scores >= threshold
-    return {
-        "threshold": threshold,
-        "rule": words,
-        "sensitivity": float(called[asked].mean()),
-        "specificity": float(1 - called[~asked].mean()),
-    }
+    return _reached(asked, scores, threshold, words)
 
 # %% ../../nbs/4_model/09_calibration.ipynb #927d4536
 LEAST_CASES = 40  # validation cases below which a checkpoint cannot be calibrated
@@ -251,6 +250,18 @@ def calibrate(
     )
 
 # %% ../../nbs/4_model/09_calibration.ipynb #ceea93a2
+def _try_canvas(net: torch.nn.Module, name: str, size: tuple[int, int]):
+    "ValueError, in one line, where a network cannot see pictures of a size"
+    if not all(LEAST_SIDE <= side <= MOST_SIDE for side in size):
+        raise ValueError(f"a canvas has {LEAST_SIDE} to {MOST_SIDE} rows and columns")
+    try:
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, *size))
+    except (RuntimeError, AssertionError) as e:  # a fixed grid, or too small for its last layers
+        reason = (str(e).splitlines() or [type(e).__name__])[0][:120]
+        raise ValueError(f"{name} cannot see {size[0]} x {size[1]} pixels ({reason})") from None
+
+
 def seen_at(
     checkpoint: Checkpoint,
     image_size: int = 0,  # rows and columns of the canvas; 0: as it is
@@ -258,8 +269,6 @@ def seen_at(
 ) -> Checkpoint:
     "The same weights on another canvas, of which nothing is measured; ValueError where none fits"
     net, args = checkpoint.net, dict(checkpoint.model_args)
-    if image_size and "img_size" in args:
-        raise ValueError(f"{checkpoint.architecture} has a canvas that cannot be changed")
     if scales is not None:
         if not body_of(checkpoint.architecture):
             raise ValueError(f"scales are of fine networks, and this is {checkpoint.architecture}")
@@ -268,6 +277,7 @@ def seen_at(
         args = {name: a for name, a in args.items() if name != "scales"}
         args |= {"scales": scales} if scales else {}
     size = (image_size, image_size) if image_size else checkpoint.preprocessing.size
+    _try_canvas(net, checkpoint.architecture, size)
     return Checkpoint(
         net,
         checkpoint.architecture,

@@ -252,6 +252,10 @@ class FineNet(_Headed):
         stages = self._stages(x)
         return self._seen(stages, x), stages
 
+    def extra_repr(self) -> str:
+        "What no part of it says, and what a kept graph of it has to be known by"
+        return f"scales={self.scales}"
+
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         "timm's stages of the body, the stem first; what fuses and pools; the classifier"
         return _stage_order(self.body, coarse)
