@@ -227,7 +227,7 @@ def test_objects_belong_to_the_film(bright, tmp_path):
 
 IN_PLANE = {"ImagerPixelSpacing": [0.14, 0.14]}
 MILLIMETRES = {  # header -> mm a pixel, and whose
-    "not stated": ({}, 0.14, "whether calibrated is not stated"),
+    "not stated": ({}, 0.14, "not said to be calibrated"),
     "at the detector": (IN_PLANE, 0.14, "at the detector, larger than the bone itself"),
     "calibrated": (
         {

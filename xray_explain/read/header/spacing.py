@@ -18,7 +18,7 @@ BASES = {  # whose millimetres they are -> in words
     "corrected": "corrected for an estimated magnification",
     "detector": "at the detector, larger than the bone itself",
     "film": "on the scanned film, larger than the bone itself",
-    "unstated": "whether calibrated is not stated",
+    "unstated": "not said to be calibrated",
 }
 
 
